@@ -1,0 +1,80 @@
+"""The Flower ClientApp: one handler an action, each delegating to one module.
+
+The same app runs in a simulation and on a SuperNode. The home is named by the node's config (`home="PATH"`). No
+exception leaves a handler: its full text goes to the client's own log, and the coordinator gets a code and a fixed
+headline.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+from flwr.app import Context, Error, Message
+from flwr.clientapp import ClientApp
+from pydantic import BaseModel
+
+from clients.home import Home
+from pipeline import protocol
+from pipeline.protocol import Action, pack, unpack
+from privacy.errors import ClientFailed, named
+
+logger = logging.getLogger(__name__)
+
+CLIENT_ERROR = 1000
+"""Flower error code of a named error; its reason is JSON with `code` and `message`."""
+
+app = ClientApp()
+
+WORK: dict[Action, tuple[type[BaseModel], str, str]] = {
+    Action.JOIN: (protocol.JoinRequest, "clients.enrolment", "join"),
+    Action.KEYS: (protocol.KeysRequest, "clients.keyring", "keys"),
+    Action.INGEST: (protocol.IngestRequest, "clients.ingestion", "ingest"),
+    Action.VALIDATE: (protocol.ValidateRequest, "clients.validation", "validate"),
+    Action.PREPROCESS: (protocol.PreprocessRequest, "clients.preprocessing", "preprocess"),
+    Action.TRAIN: (protocol.TrainRequest, "clients.training", "train"),
+    Action.EVALUATE: (protocol.EvaluateRequest, "clients.evaluation", "evaluate"),
+    Action.REVEAL: (protocol.RevealRequest, "clients.reveal", "reveal"),
+}
+"""What each action does. Modules are imported when first asked for: torch costs seconds that `join` must not pay."""
+
+
+def handle(action: Action, message: Message, context: Context) -> Message:
+    """Answer one message; every failure becomes a sanitised error reply."""
+    kind, module, function = WORK[action]
+    home: Home | None = None
+    try:
+        home = Home(Path(str(context.node_config.get("home", ""))))
+        with home.locked():
+            request, blobs = unpack(kind, message.content)
+            reply, out = getattr(import_module(module), function)(home, request, blobs)
+        return Message(pack(reply, out), reply_to=message)
+    except Exception as error:  # the trust boundary: whatever was raised may quote data
+        if home is not None:
+            _log(home, action, error)
+        code, text = (named(error) or ClientFailed("")).travelling()
+        return Message(Error(CLIENT_ERROR, json.dumps({"code": code, "message": text})), reply_to=message)
+
+
+def _log(home: Home, action: Action, error: Exception) -> None:
+    try:
+        home.log(f"{action}: {''.join(traceback.format_exception(error))}")
+    except OSError:
+        logger.warning("the client log cannot be written")
+
+
+def _handler(action: Action) -> Callable[[Message, Context], Message]:
+    def answer(message: Message, context: Context) -> Message:
+        return handle(action, message, context)
+
+    return answer
+
+
+for _action in WORK:
+    _category, _, _name = _action.value.partition(".")
+    _register = {"query": app.query, "train": app.train, "evaluate": app.evaluate}[_category]
+    _register(*([_name] if _name else []))(_handler(_action))

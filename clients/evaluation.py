@@ -1,0 +1,66 @@
+"""evaluate: how the revealed model scores on the held-out rows, as a sealed histogram with discrete Gaussian noise.
+
+Counts are [2, bins]: for the negative and the positive class, how many rows score in each bin of [0, 1]. One record
+changes one count by one. Everything the evaluation reports (ROC-AUC, PR-AUC, accuracy, ...) follows from their sum.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from clients.execution import ExecutionState, blob
+from clients.home import Home
+from clients.preprocessing import Split, load_split
+from pipeline import model as models
+from pipeline.protocol import Blobs, EvaluateReply, EvaluateRequest, weights_from
+from privacy.cipher import Statement
+from privacy.dpsgd import load_flat
+from privacy.errors import RoundLost
+from privacy.noise import SecureNoise
+from privacy.plan import counts_release
+
+OFFSET = 2**30
+"""Added to every count before sealing, because noise can make a count negative and slots hold none."""
+
+
+def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> tuple[EvaluateReply, Blobs]:
+    """Raises BudgetExhausted, CohortTooSmall, RoundLost, ProtocolError."""
+    state = ExecutionState(home, request.execution)
+    charge = f"{request.execution}/evaluate/1"
+    if stored := state.stored_reply("evaluate"):
+        home.ledger.commit(charge)
+        return EvaluateReply(head=home.ledger.head()), stored
+    if home.ledger.has(charge):
+        raise RoundLost("this evaluation was charged and then interrupted here; it is not made twice", travels=True)
+    home.policy.permit_cohort(len(state.roster))
+    split = load_split(home, request.features, "held-out", request.holdout)
+    private = request.privacy != "none"
+    release = (
+        counts_release(request.privacy.epsilon, request.privacy.delta)
+        if request.privacy != "none"
+        else counts_release(None, 0.0)
+    )
+    weights = weights_from(blob(blobs, "weights"), models.parameter_count(request.model, request.spec.width))
+    module = models.build(request.model, request.spec.width)
+    load_flat(module, weights)
+
+    home.ledger.reserve(charge, [release], split.population)
+    counts = score_counts(module, split, request.evaluation.bins).reshape(-1)
+    if private:
+        counts = counts + SecureNoise().discrete_gaussian(release.noise_multiplier, len(counts))
+    sealed = state.holder.seal(counts + OFFSET, Statement(request.execution, "evaluate", 1), home.policy.name)
+    state.store_reply("evaluate", sealed)
+    home.ledger.commit(charge)
+    return EvaluateReply(head=home.ledger.head()), {"sealed": sealed}
+
+
+def score_counts(module: torch.nn.Module, split: Split, bins: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    """Exact counts [2, bins] of the scores of each class."""
+    module.eval()
+    with torch.no_grad():
+        scores = torch.sigmoid(module(torch.from_numpy(split.features)).squeeze(1)).double().numpy()
+    at = np.minimum((scores * bins).astype(np.int64), bins - 1)
+    counts = np.zeros((2, bins), dtype=np.int64)
+    np.add.at(counts, (split.labels.astype(np.int64), at), 1)
+    return counts

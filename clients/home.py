@@ -1,0 +1,134 @@
+"""A client's home: everything it keeps, on its own disk. Each message may run in a fresh process and finds it here.
+
+    policy.yaml          what the owner allows
+    identity.key         X25519 private key, 0600          digest.key   key of all digests that leave, 0600
+    ledgers/<name>.jsonl the privacy ledger                 snapshots/   Parquet snapshots and their features
+    executions/<id>/     the state of a running execution   client.log   full text of errors, which never travels
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hmac
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+import yaml
+
+from clients.policy import ClientPolicy
+from pipeline.configfile import parse, read_yaml
+from privacy.errors import ConfigError, WorkspaceBusy
+from privacy.keys import Identity, read_secret, write_secret
+from privacy.ledger import Budget, Ledger
+
+
+class Home:
+    """The folder of one client."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        if not (root / "policy.yaml").exists():
+            raise ConfigError(
+                "this node has no client home", remedy="Make one, and name it in the node's config: home=PATH.", travels=True
+            )
+
+    @classmethod
+    def create(cls, root: Path, policy: ClientPolicy) -> Home:
+        """A new home with its keys and its opened ledger. Raises ConfigError if there is one."""
+        if (root / "policy.yaml").exists():
+            raise ConfigError(f"{root} is a client home already", remedy="Choose another folder, or edit its policy.yaml.")
+        root.mkdir(parents=True, exist_ok=True)
+        root.chmod(0o700)
+        Identity.create(root / "identity.key")
+        write_secret(root / "digest.key", secrets.token_bytes(32))
+        Ledger(root / "ledgers" / f"{policy.name}.jsonl", _budget(policy)).create()
+        cls.write_policy(root, policy)
+        return cls(root)
+
+    @staticmethod
+    def write_policy(root: Path, policy: ClientPolicy) -> None:
+        """Store the owner's policy; the ledger and the keys stay as they are."""
+        write_atomically(root / "policy.yaml", yaml.safe_dump(policy.model_dump(mode="json"), sort_keys=False).encode())
+
+    @cached_property
+    def policy(self) -> ClientPolicy:
+        return parse(ClientPolicy, read_yaml(self.root / "policy.yaml"), "policy.yaml")
+
+    @cached_property
+    def identity(self) -> Identity:
+        return Identity.load(self.root / "identity.key")
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.root / "ledgers" / f"{self.policy.name}.jsonl", _budget(self.policy))
+
+    @cached_property
+    def _digest_key(self) -> bytes:
+        return read_secret(self.root / "digest.key")
+
+    def digest(self, *parts: bytes) -> str:
+        """A keyed digest: equal content, equal digest, and nobody else can test a guess. 32 hex digits."""
+        mac = hmac.new(self._digest_key, digestmod="sha256")
+        for part in parts:
+            mac.update(len(part).to_bytes(8, "big") + part)
+        return mac.hexdigest()[:32]
+
+    @property
+    def hash_key(self) -> str:
+        """Key of the places of records: sixteen characters, never leaves."""
+        return self.digest(b"places")[:16]
+
+    def snapshot_folder(self, snapshot: str) -> Path:
+        return self.root / "snapshots" / snapshot
+
+    def execution_folder(self, execution: str) -> Path:
+        if not execution.isalnum() or len(execution) > 64:
+            raise ConfigError("the execution id is malformed", travels=True)
+        return self.root / "executions" / execution
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One message at a time. Raises WorkspaceBusy when another process is at work in this home."""
+        with open(self.root / "home.lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise WorkspaceBusy("another process is at work in this client's home", travels=True) from None
+            yield
+
+    def log(self, text: str) -> None:
+        """Append to the client's own log, which never leaves."""
+        path = self.root / "client.log"
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as out:
+            out.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text.rstrip()}\n")
+
+
+def _budget(policy: ClientPolicy) -> Budget:
+    return Budget(policy.lifetime_epsilon, policy.lifetime_delta)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """All of `content` or the file as it was; on disk when this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """A JSON object from one of the home's own files."""
+    content: dict[str, object] = json.loads(path.read_text())
+    return content

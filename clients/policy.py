@@ -1,0 +1,40 @@
+"""The data owner's policy: what this client allows, whatever a coordinator asks for."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from pydantic import Field
+
+from pipeline.contract import DataContract, Frozen
+from privacy.errors import CohortTooSmall, ForbiddenColumn
+
+
+class ClientPolicy(Frozen):
+    """Stored as `policy.yaml` in the client's home; nobody else can change it."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of this client in the federation.")
+    source: Path = Field(description="CSV or Parquet file with the data.")
+    lifetime_epsilon: float = Field(gt=0, description="Most that may ever be spent on one record (.inf: no limit).")
+    lifetime_delta: float = Field(1e-5, gt=0, lt=1, description="Delta at which the lifetime epsilon is stated.")
+    min_cohort: int = Field(5, ge=2, description="Fewest clients in any sum this client opens or takes part in.")
+    min_rows: int = Field(100, ge=2, description="Take no part with fewer rows.")
+    forbidden_columns: tuple[str, ...] = Field((), description="Columns that never enter, whatever the contract says.")
+
+    @property
+    def unlimited(self) -> bool:
+        return math.isinf(self.lifetime_epsilon)
+
+    def permit_columns(self, contract: DataContract) -> None:
+        """Raise ForbiddenColumn if the contract uses a column this owner or the contract itself forbids."""
+        used = {*contract.columns, contract.label.column}
+        for name in sorted(used & {*self.forbidden_columns, *contract.forbidden}):
+            raise ForbiddenColumn(f"column {name} may not be used", remedy="Take it out of data.columns.", travels=True)
+
+    def permit_cohort(self, size: int) -> None:
+        """Raise CohortTooSmall below this owner's minimum."""
+        if size < self.min_cohort:
+            raise CohortTooSmall(
+                f"a sum over {size} clients; this client's policy demands {self.min_cohort}", travels=True
+            )

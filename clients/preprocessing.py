@@ -1,0 +1,56 @@
+"""preprocess: a snapshot as feature matrices on disk, by the declared spec. Nothing is fitted, nothing is charged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from safetensors.numpy import load_file, save
+
+from clients.home import Home, read_json, write_atomically
+from clients.ingestion import PLACE, load_snapshot
+from pipeline.features import Matrix
+from pipeline.protocol import Blobs, PreprocessReply, PreprocessRequest
+from privacy.errors import SourceMissing
+from privacy.ledger import Population
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of the preprocessed data: features [rows, width], labels [rows], and the records it consists of."""
+
+    features: Matrix
+    labels: Matrix
+    population: Population
+
+
+def preprocess(home: Home, request: PreprocessRequest, blobs: Blobs) -> tuple[PreprocessReply, Blobs]:
+    """Features of every record, ordered by place, in a safetensors file named by its digest."""
+    snapshot = load_snapshot(home, request.snapshot)
+    digest = home.digest(request.snapshot.encode(), request.spec.model_dump_json().encode())
+    folder = home.root / "features" / digest
+    if not (folder / "manifest.json").exists():
+        arrays = {
+            "features": request.spec.matrix(snapshot.frame),
+            "labels": request.spec.labels(snapshot.frame),
+            "places": snapshot.frame[PLACE].to_numpy(dtype=np.float64),
+        }
+        write_atomically(folder / "data.safetensors", save(arrays))
+        manifest = f'{{"snapshot": "{request.snapshot}", "basis": "{snapshot.basis}"}}'
+        write_atomically(folder / "manifest.json", manifest.encode())
+    return PreprocessReply(features=digest), {}
+
+
+def load_split(home: Home, features: str, which: Literal["training", "held-out"], holdout: float) -> Split:
+    """Records whose place is below `holdout` are held out; the others train. Raises SourceMissing."""
+    folder = home.root / "features" / features
+    try:
+        arrays = load_file(folder / "data.safetensors")
+        basis = str(read_json(folder / "manifest.json")["basis"])
+    except FileNotFoundError:
+        raise SourceMissing("this client does not have those features", travels=True) from None
+    cut = int(np.searchsorted(arrays["places"], holdout))
+    rows = slice(cut, None) if which == "training" else slice(None, cut)
+    low, high = (holdout, 1.0) if which == "training" else (0.0, holdout)
+    return Split(arrays["features"][rows], arrays["labels"][rows], Population(low, high, basis))

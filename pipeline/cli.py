@@ -1,0 +1,151 @@
+"""sottovoce config | graph | runs | lineage."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from pipeline.metadata import Metadata
+
+Workspaces = Annotated[Path | None, typer.Option("--workspace", help="Folder of the runs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+config_app = typer.Typer(help="Check a configuration, or print its JSON Schema.", no_args_is_help=True)
+runs_app = typer.Typer(help="List the runs of a workspace, or show one.", no_args_is_help=True)
+
+
+@config_app.command("schema")
+def schema() -> None:
+    """JSON Schema of the configuration, every setting described."""
+    from pipeline.config import Config
+
+    typer.echo(json.dumps(Config.model_json_schema(), indent=2))
+
+
+@config_app.command("check")
+def check(
+    path: Annotated[Path, typer.Argument(help="Configuration file.")],
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print the whole configuration, defaults included.")] = False,
+) -> None:
+    """Read a configuration and say what is wrong with it."""
+    from pipeline.configfile import load_config
+
+    config = load_config(path, overrides or [])
+    if show:
+        import yaml
+
+        typer.echo(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+        return
+    private = "NOT PRIVATE" if config.privacy == "none" else f"epsilon {config.privacy.epsilon:g}"
+    typer.echo(f"{path.name}: {config.name}, {len(config.data.columns)} columns, {private}, {config.training.rounds} rounds")
+
+
+def graph(
+    graphviz: Annotated[bool, typer.Option("--graphviz", help="In Graphviz's language, for `dot`.")] = False,
+) -> None:
+    """Print the stages of the lifecycle: where each runs, what it takes, what it makes."""
+    from pipeline.lifecycle import lifecycle_dag
+
+    dag = lifecycle_dag()
+    typer.echo(dag.as_graphviz() if graphviz else dag.as_text())
+
+
+@runs_app.command("list")
+def list_runs(workspace: Workspaces = None, as_json: AsJson = False) -> None:
+    """All runs, newest first."""
+    runs = _metadata(workspace).runs()
+    if as_json:
+        for run in runs:
+            typer.echo(json.dumps(vars(run)))
+        return
+    for run in runs:
+        took = f"{run.ended - run.started:6.1f} s" if run.ended else "       -"
+        typer.echo(f"{run.id}  {_when(run.started)}  {took}  {run.state:8}  {run.name}  {run.error or ''}".rstrip())
+    if not runs:
+        typer.echo("no runs yet: sottovoce simulate")
+
+
+@runs_app.command("show")
+def show_run(
+    run: Annotated[str, typer.Argument(help="Id of the run, or its beginning.")],
+    workspace: Workspaces = None,
+    as_json: AsJson = False,
+) -> None:
+    """The stages of a run: what was executed, what was reused, what it took and made."""
+    from privacy.errors import NotFound
+
+    metadata = _metadata(workspace)
+    found = [known for known in metadata.runs() if known.id.startswith(run)]
+    if len(found) != 1:
+        raise NotFound(f"{len(found)} runs begin with {run!r}", remedy="See: sottovoce runs list")
+    for execution, cached in metadata.executions_of(found[0].id):
+        links = metadata.links(execution=execution.id)
+        if as_json:
+            typer.echo(json.dumps({**vars(execution), "cached": cached, "links": [vars(link) for link in links]}))
+            continue
+        took = f"{execution.ended - execution.started:6.1f} s" if execution.ended else "       -"
+        state = "reused" if cached else execution.state.lower()
+        typer.echo(f"{execution.stage:14} {state:9} {took}  execution {execution.id}  {execution.error or ''}".rstrip())
+        for link in links:
+            typer.echo(f"    {link.direction.lower():6} {link.name:18} {link.artifact[:16]}")
+
+
+def lineage(
+    artifact: Annotated[str, typer.Argument(help="Digest of an artifact (or its beginning), or a model's name.")],
+    workspace: Workspaces = None,
+    as_json: AsJson = False,
+) -> None:
+    """What an artifact was made from, back to every client's snapshot."""
+    from privacy.errors import NotFound
+
+    metadata = _metadata(workspace)
+    matches = metadata.matching(artifact) or _version_artifacts(metadata, workspace, artifact)
+    if len(matches) != 1:
+        raise NotFound(
+            f"{len(matches)} artifacts match {artifact!r}", remedy="Digests are in: sottovoce runs show RUN"
+        )
+    for depth, link, execution in metadata.ancestry(matches[0][0]):
+        if as_json:
+            typer.echo(json.dumps({"depth": depth, **vars(link), "stage": execution.stage, "code": execution.code}))
+        else:
+            name = f"{'  ' * depth}{link.name}"
+            typer.echo(f"{name:32} {link.artifact[:16]}  {execution.stage} {execution.id} {_when(execution.started)}")
+
+
+def _version_artifacts(metadata: Metadata, workspace: Path | None, name: str) -> list[tuple[str, str]]:
+    """The newest model_version artifact of a run of that name."""
+    for run in metadata.runs():
+        if run.name != name:
+            continue
+        for execution, _ in metadata.executions_of(run.id):
+            if execution.stage == "registration" and (digest := metadata.output(execution.id, "model_version")):
+                return [(digest, "model_version")]
+    return []
+
+
+def _metadata(workspace: Path | None) -> Metadata:
+    from pipeline.workspace import DEFAULT, Workspace
+    from privacy.errors import NotFound
+
+    root = workspace or DEFAULT
+    if not root.is_dir():
+        raise NotFound(f"there is no workspace {root}", remedy="Give its folder with --workspace, or run: sottovoce simulate")
+    return Workspace(root).metadata()
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def register(app: typer.Typer) -> None:
+    """Add this room's commands."""
+    app.add_typer(config_app, name="config")
+    app.command()(graph)
+    app.add_typer(runs_app, name="runs")
+    app.command()(lineage)

@@ -1,0 +1,84 @@
+"""Starting and stopping Ray: local and private by default, or the cluster that RAY_ADDRESS names."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from privacy.errors import EngineUnavailable
+
+OBJECT_STORE = 256 * 1024 * 1024
+
+
+def quiet_environment() -> None:
+    """Switch off what dependencies would otherwise say to the outside, and keep Ray from installing anything."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    os.environ.setdefault("FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION", "1")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+
+@contextmanager
+def ray_engine() -> Iterator[None]:
+    """Ray for the length of a run. One that was started here is stopped here; one that was found is left running.
+
+    Raises EngineUnavailable.
+    """
+    quiet_environment()
+    address = os.environ.get("RAY_ADDRESS")
+    if address and address not in ("local", "auto"):
+        _check_reachable(address)
+    started = address in (None, "", "local")
+    if started:
+        # Ray's own ports are open to every process of the machine; a token only this run knows keeps strangers out.
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        if started:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                object_store_memory=OBJECT_STORE,
+                _node_ip_address="127.0.0.1",
+            )
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+        raise EngineUnavailable(
+            f"Ray could not be {'started' if started else f'reached at {address}'}: {_first_line(error)}",
+            remedy="Unset RAY_ADDRESS to start a local Ray, or run `ray stop` to clear one that is left over.",
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries for minutes; a port nobody listens on is known at once."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=5):
+            pass
+    except (OSError, ValueError):
+        raise EngineUnavailable(
+            f"nothing answers at RAY_ADDRESS {address}",
+            remedy="Start that cluster, or unset RAY_ADDRESS to start a local Ray.",
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,235 @@
+"""The one place that talks to a grid: send an action, wait, tell replies from failures, hold the minimum cohort.
+
+A client that fails is named and excluded from that request; the run goes on while the minimum cohort holds.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, RecordDict
+from flwr.serverapp import Grid
+from pydantic import BaseModel
+
+from pipeline.exchange import exchange
+from pipeline.progress import ClientExcluded, Progress, Traffic
+from pipeline.protocol import Action, Blobs, JoinReply, JoinRequest, own_version, pack_blob, unpack
+from privacy.errors import CohortTooSmall, SottovoceError
+
+Reply = TypeVar("Reply", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Answer(Generic[Reply]):
+    """What one client answered."""
+
+    client: str
+    reply: Reply
+    blobs: dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a client has no answer: a code and a text that may be shown."""
+
+    client: str
+    code: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.client} ({self.text})"
+
+
+@dataclass
+class Asked(Generic[Reply]):
+    """Everything that came of one request."""
+
+    answers: list[Answer[Reply]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def clients(self) -> list[str]:
+        return sorted(answer.client for answer in self.answers)
+
+
+Request = BaseModel | Callable[[str], BaseModel]
+"""The same request for everyone, or one by client name. Likewise blobs."""
+
+
+class Federation:
+    """The clients of one run behind one Flower grid."""
+
+    def __init__(self, grid: Grid, *, min_cohort: int, timeout: float, progress: Progress) -> None:
+        self.grid = grid
+        self.min_cohort = min_cohort
+        self.timeout = timeout
+        self.progress = progress
+        self._nodes: dict[str, int] = {}
+
+    @property
+    def clients(self) -> list[str]:
+        """Names of the clients that joined."""
+        return sorted(self._nodes)
+
+    def join(self, expected: int | None = None) -> dict[str, JoinReply]:
+        """Ask every connected node who it is. Waits for `expected` nodes, or at least for the minimum cohort.
+
+        Raises CohortTooSmall when fewer than the minimum joined. Two nodes with one name: both are excluded.
+        """
+        nodes = self._wait_for_nodes(expected or self.min_cohort)
+        labels = {f"node {node}": node for node in nodes}
+        asked: Asked[JoinReply] = Asked()
+        request = JoinRequest(version=own_version())
+        for item in self._send(Action.JOIN, request, JoinReply, labels, {}):
+            self._sort(item, asked)
+        by_name: dict[str, list[Answer[JoinReply]]] = {}
+        for answer in asked.answers:
+            by_name.setdefault(answer.reply.name, []).append(answer)
+        for name, answers in by_name.items():
+            if len(answers) > 1:
+                self.exclude(asked, Failure(name, "duplicate-name", f"{len(answers)} nodes use this name"))
+            else:
+                self._nodes[name] = labels[answers[0].client]
+        self._demand("joining", self.clients, asked.failures)
+        return {name: by_name[name][0].reply for name in self.clients}
+
+    def ask(
+        self,
+        action: Action,
+        request: Request,
+        reply: type[Reply],
+        *,
+        clients: Iterable[str],
+        blobs: Blobs | Callable[[str], Blobs] | None = None,
+        at_least: int | None = None,
+    ) -> Asked[Reply]:
+        """Ask `clients` and wait for all. Raises CohortTooSmall below `at_least` (default: the minimum cohort)."""
+        asked: Asked[Reply] = Asked()
+        for item in self.stream(action, request, reply, clients=clients, blobs=blobs):
+            self._sort(item, asked)
+        self._demand(action.value, asked.clients, asked.failures, at_least)
+        return asked
+
+    def stream(
+        self,
+        action: Action,
+        request: Request,
+        reply: type[Reply],
+        *,
+        clients: Iterable[str],
+        blobs: Blobs | Callable[[str], Blobs] | None = None,
+    ) -> Iterator[Answer[Reply] | Failure]:
+        """Answers and failures as they arrive; whoever is silent at the deadline comes last, as a failure."""
+        nodes = {name: self._nodes[name] for name in clients}
+        yield from self._send(action, request, reply, nodes, blobs or {})
+
+    def exclude(self, asked: Asked[Reply], failure: Failure) -> None:
+        """Name a client that has no usable answer."""
+        asked.failures.append(failure)
+        self.progress(ClientExcluded(failure.client, failure.code, failure.text))
+
+    def demand(self, what: str, asked: Asked[Reply]) -> None:
+        """Raise CohortTooSmall unless the minimum cohort answered."""
+        self._demand(what, asked.clients, asked.failures)
+
+    def _sort(self, item: Answer[Reply] | Failure, asked: Asked[Reply]) -> None:
+        if isinstance(item, Failure):
+            self.exclude(asked, item)
+        else:
+            asked.answers.append(item)
+
+    def _demand(self, what: str, clients: list[str], failures: list[Failure], at_least: int | None = None) -> None:
+        least = self.min_cohort if at_least is None else at_least
+        if len(clients) < least:
+            missing = ", ".join(str(failure) for failure in failures) or "not enough clients are connected"
+            raise CohortTooSmall(
+                f"{what}: {len(clients)} of {len(clients) + len(failures)} clients answered, at least {least} must. "
+                f"Missing: {missing}. Nothing was applied.",
+                remedy="Mend those clients and run the same command again: it goes on where it stopped.",
+            )
+
+    def _wait_for_nodes(self, least: int) -> list[int]:
+        deadline = time.monotonic() + self.timeout
+        while True:
+            nodes = sorted(self.grid.get_node_ids())
+            if len(nodes) >= least or time.monotonic() > deadline:
+                return nodes
+            time.sleep(0.25)
+
+    def _send(
+        self,
+        action: Action,
+        request: Request,
+        reply: type[Reply],
+        nodes: Mapping[str, int],
+        blobs: Blobs | Callable[[str], Blobs],
+    ) -> Iterator[Answer[Reply] | Failure]:
+        packer = _Packer()
+        names = list(nodes)
+        messages = [
+            Message(
+                packer.pack(request(name) if callable(request) else request, blobs(name) if callable(blobs) else blobs),
+                nodes[name],
+                action.value,
+            )
+            for name in names
+        ]
+        silent = set(names)
+        down = sum(_size(message.content) for message in messages)
+        up = 0
+        for index, message in exchange(self.grid, messages, self.timeout):
+            client = names[index]
+            silent.discard(client)
+            if message.has_error():
+                yield _failure(client, message.error)
+                continue
+            up += _size(message.content)
+            try:
+                document, out = unpack(reply, message.content)
+            except SottovoceError as error:
+                yield Failure(client, error.code, error.cause)
+                continue
+            yield Answer(client, document, out)
+        for client in sorted(silent):
+            yield Failure(client, "no-answer", f"no answer in {self.timeout:.0f} s")
+        self.progress(Traffic(up=up, down=down))
+
+
+class _Packer:
+    """Packs each distinct document and blob once, so that all messages share it and a grid may send it once."""
+
+    def __init__(self) -> None:
+        self._documents: dict[int, tuple[BaseModel, ConfigRecord]] = {}
+        self._arrays: dict[tuple[tuple[str, int], ...], tuple[Blobs, ArrayRecord]] = {}
+
+    def pack(self, document: BaseModel, blobs: Blobs) -> RecordDict:
+        if id(document) not in self._documents:
+            self._documents[id(document)] = (document, ConfigRecord({"json": document.model_dump_json()}))
+        record = RecordDict({"message": self._documents[id(document)][1]})
+        if blobs:
+            key = tuple((name, id(blob)) for name, blob in blobs.items())
+            if key not in self._arrays:
+                packed = ArrayRecord({name: pack_blob(blob) for name, blob in blobs.items()})
+                self._arrays[key] = (blobs, packed)
+            record["blobs"] = self._arrays[key][1]
+        return record
+
+
+def _size(record: RecordDict) -> int:
+    return sum(
+        sum(len(array.data) for array in part.values()) if isinstance(part, ArrayRecord) else 0
+        for part in record.values()
+    )
+
+
+def _failure(client: str, error: Error) -> Failure:
+    """The failure a Flower error stands for. Text is shown only if it came sanitised from our own handler."""
+    try:
+        fields = json.loads(error.reason or "")
+        return Failure(client, str(fields["code"])[:80], str(fields["message"])[:500])
+    except (ValueError, KeyError, TypeError):
+        return Failure(client, f"flower-{error.code}", "its process died or its app raised; see its own log")

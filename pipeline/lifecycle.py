@@ -1,0 +1,96 @@
+"""The lifecycle: the DAG of all stages, and one run of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from pipeline.config import Config
+from pipeline.dag import Dag, Inputs
+from pipeline.federation import Federation
+from pipeline.progress import Progress, RunPlanned
+from pipeline.registry import Registry
+from pipeline.values import Deployment, EvaluationReport, ModelVersion, TrainedModel, ValidationReport, Verdict
+from pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from flwr.serverapp import Grid
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run made."""
+
+    run: str
+    validation: ValidationReport
+    model: TrainedModel
+    evaluation: EvaluationReport
+    verdict: Verdict
+    version: ModelVersion
+    deployment: Deployment
+
+
+def lifecycle_dag() -> Dag:
+    """The linted graph of the lifecycle."""
+    from pipeline.stages.blessing import blessing
+    from pipeline.stages.deployment import deployment
+    from pipeline.stages.enrolment import enrolment
+    from pipeline.stages.evaluation import evaluation
+    from pipeline.stages.ingestion import ingestion
+    from pipeline.stages.preprocessing import preprocessing
+    from pipeline.stages.registration import registration
+    from pipeline.stages.training import training
+    from pipeline.stages.validation import validation
+
+    return Dag(
+        [enrolment, ingestion, validation, preprocessing, training, evaluation, blessing, registration, deployment],
+        sections=Config.model_fields,
+        resources=("clients", "journal", "store", "registry"),
+    )
+
+
+def run_lifecycle(config: Config, grid: Grid, workspace: Workspace, progress: Progress) -> Outcome:
+    """Run the whole lifecycle over `grid`, reusing what did not change. The workspace must be locked by the caller.
+
+    Raises whatever SottovoceError the failing stage raised; finished stages are kept.
+    """
+    dag = lifecycle_dag()
+    metadata = workspace.metadata()
+    run = metadata.begin_run(config.name, config.model_dump(mode="json"))
+    clients = Federation(
+        grid, min_cohort=config.federation.min_cohort, timeout=config.federation.timeout, progress=progress
+    )
+    inputs = Inputs(
+        sections={name: getattr(config, name) for name in Config.model_fields},
+        resources={"clients": clients, "registry": Registry(workspace.registry_url, workspace.models)},
+    )
+    progress(RunPlanned(run, config.name, tuple(_plan(config, dag))))
+    try:
+        outputs = dag.run(inputs, run=run, store=workspace.artifacts(), metadata=metadata, progress=progress)
+    except BaseException as error:
+        metadata.end_run(run, error=str(error) or type(error).__name__)
+        raise
+    else:
+        metadata.end_run(run)
+    finally:
+        metadata.close()
+    return Outcome(
+        run=run,
+        validation=cast(ValidationReport, outputs["validation_report"]),
+        model=cast(TrainedModel, outputs["trained_model"]),
+        evaluation=cast(EvaluationReport, outputs["evaluation_report"]),
+        verdict=cast(Verdict, outputs["verdict"]),
+        version=cast(ModelVersion, outputs["model_version"]),
+        deployment=cast(Deployment, outputs["deployment"]),
+    )
+
+
+def _plan(config: Config, dag: Dag) -> list[tuple[str, str, str]]:
+    """Each stage with where it runs and what it will charge at most."""
+    if config.privacy == "none":
+        charges = {"training": "NOT PRIVATE", "evaluation": "NOT PRIVATE"}
+    else:
+        budget = f"epsilon {config.privacy.epsilon:g}, delta {config.privacy.delta:g}"
+        charges = {"training": f"{budget}, training rows", "evaluation": f"{budget}, held-out rows (disjoint)"}
+    free = {"validation": "- outcomes only", "preprocessing": "- bounds are declared"}
+    return [(name, dag.stages[name].place, charges.get(name, free.get(name, "-"))) for name in dag.order]

@@ -1,0 +1,86 @@
+"""What happens in a run, as events. Whoever shows them (a terminal, a log, JSON lines) decides how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RunPlanned:
+    """Before anything runs: each stage, where it runs, what it will charge, and whether its result is cached."""
+
+    run: str
+    name: str
+    stages: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class StageStarted:
+    stage: str
+
+
+@dataclass(frozen=True)
+class StageFinished:
+    """cached: nothing ran, an earlier result with the same inputs, parameters and code was used."""
+
+    stage: str
+    cached: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StageBroken:
+    stage: str
+    error: str
+
+
+@dataclass(frozen=True)
+class RoundFinished:
+    """epsilon: what the plan has spent at most after this round; None: not private."""
+
+    round: int
+    rounds: int
+    clients: int
+    cohort: int
+    seconds: float
+    lost: bool = False
+
+
+@dataclass(frozen=True)
+class ClientExcluded:
+    client: str
+    code: str
+    text: str
+
+
+@dataclass(frozen=True)
+class ClientWarned:
+    client: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes of arrays that one request moved, all clients together."""
+
+    up: int
+    down: int
+
+
+Event = (
+    RunPlanned
+    | StageStarted
+    | StageFinished
+    | StageBroken
+    | RoundFinished
+    | ClientExcluded
+    | ClientWarned
+    | Traffic
+)
+
+Progress = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """Shows nothing."""

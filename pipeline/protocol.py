@@ -1,0 +1,245 @@
+"""The language of the federation: names of the actions and the schema of each message.
+
+A message is one JSON document (a frozen pydantic model, validated strictly on both sides) and named binary blobs. In
+Flower's terms: a ConfigRecord with one string and an ArrayRecord of uint8 arrays, which Flower sends in chunks.
+No pickle anywhere; arrays are raw little-endian bytes whose length the receiver knows beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal, TypeVar
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from pydantic import BaseModel, Field, ValidationError
+
+from pipeline.config import (
+    DataContract,
+    EncryptionConfig,
+    EvaluationConfig,
+    ModelConfig,
+    Privacy,
+    TrainingConfig,
+    ValidationConfig,
+)
+from pipeline.contract import Frozen
+from pipeline.features import FeatureSpec
+from privacy.errors import ProtocolError
+
+MAX_JSON = 4_000_000
+MAX_BLOB = 512_000_000
+
+
+class Action(StrEnum):
+    """What a client can be asked; the value is Flower's message type."""
+
+    JOIN = "query.join"
+    KEYS = "query.keys"
+    INGEST = "query.ingest"
+    VALIDATE = "query.validate"
+    PREPROCESS = "query.preprocess"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    REVEAL = "query.reveal"
+
+
+Execution = str
+"""Id of a stage execution: sixteen hex digits. A resumed execution keeps it, so that nothing is charged twice."""
+
+ClientName = str
+
+
+class JoinRequest(Frozen):
+    """Who are you, and which data do you hold?"""
+
+    version: str = Field(description="Version of the coordinator.")
+
+
+class JoinReply(Frozen):
+    name: ClientName = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    version: str
+    code: str = Field(description="Digest of the client's code: part of what a cached result depends on.")
+    public_key: str = Field(description="X25519 public key, hex.", pattern=r"^[0-9a-f]{64}$")
+    fingerprint: str = Field(description="Keyed digest of the data source; says equal or changed, nothing else.")
+
+
+class KeysRequest(Frozen):
+    """Agree on the group key of an execution: first the leader makes it, then each member takes it."""
+
+    execution: Execution
+    scheme: Literal["bfv", "none"]
+    roster: dict[ClientName, str] = Field(description="Public keys by client, hex.")
+    leader: ClientName
+
+
+class KeysReply(Frozen):
+    pass
+
+
+class IngestRequest(Frozen):
+    """Take a snapshot of the contract's columns."""
+
+    contract: DataContract
+
+
+class IngestReply(Frozen):
+    snapshot: str = Field(description="Keyed digest of the snapshot's content.")
+
+
+class ValidateRequest(Frozen):
+    contract: DataContract
+    checks: ValidationConfig
+    snapshot: str
+
+
+class Outcome(Frozen):
+    """The outcome of one check: no numbers, because numbers are statistics of the data."""
+
+    check: str
+    status: Literal["ok", "warn", "fail"]
+    column: str | None = None
+
+
+class ValidateReply(Frozen):
+    outcomes: tuple[Outcome, ...]
+
+
+class PreprocessRequest(Frozen):
+    spec: FeatureSpec
+    snapshot: str
+    holdout: float
+
+
+class PreprocessReply(Frozen):
+    features: str = Field(description="Keyed digest of the preprocessed data.")
+
+
+class SumRef(Frozen):
+    """A sealed sum that travels as blob `sum-<round>`, and who is in it."""
+
+    round: int = Field(ge=1)
+    clients: tuple[ClientName, ...]
+
+
+class TrainRequest(Frozen):
+    """One round. Blobs: `sum-<k>` for each sum, in order, and in the first round `initial`, float32 little-endian."""
+
+    execution: Execution
+    features: str
+    spec: FeatureSpec
+    model: ModelConfig
+    privacy: Privacy
+    evaluation_privacy: bool = Field(description="Whether evaluation on held-out rows will be charged too.")
+    encryption: EncryptionConfig
+    training: TrainingConfig
+    holdout: float
+    cohort: int = Field(ge=1, description="Members of the group; sizes the headroom of the sum.")
+    round: int = Field(ge=1)
+    sums: tuple[SumRef, ...] = Field(description="Sums of the rounds this client has not applied yet.")
+
+
+class TrainReply(Frozen):
+    """Blob: `sealed`, the update."""
+
+    head: str = Field(description="Hash of the last row of the client's ledger.")
+
+
+class EvaluateRequest(Frozen):
+    """Counts on the held-out rows. Blob: `weights`, float32 little-endian."""
+
+    execution: Execution
+    features: str
+    spec: FeatureSpec
+    model: ModelConfig
+    privacy: Privacy
+    encryption: EncryptionConfig
+    evaluation: EvaluationConfig
+    holdout: float
+
+
+class EvaluateReply(Frozen):
+    """Blob: `sealed`, the counts."""
+
+    head: str
+
+
+class RevealRequest(Frozen):
+    """Open the final model (`model`, after the last round) or the summed counts (`counts`). Blobs: `sum-<k>`."""
+
+    execution: Execution
+    what: Literal["model", "counts"]
+    sums: tuple[SumRef, ...] = Field(min_length=1)
+    bound: float = Field(gt=0, description="Clip of each coordinate of an update, for `model`.")
+    count: int = Field(ge=1, description="Number of counts, for `counts`.")
+    value: bool = Field(description="Whether to send the value beside its digest.")
+
+
+class RevealReply(Frozen):
+    """Blob, where asked for: `value`: float32 weights or int64 counts, little-endian."""
+
+    digest: str
+    spent: float | None = Field(description="Epsilon of this execution at this client, rounded up to 0.01; null: infinite.")
+    lifetime: float | None = Field(description="Epsilon of the client's ledger after it, rounded up to 0.01.")
+
+
+Blobs = Mapping[str, bytes]
+Message = TypeVar("Message", bound=BaseModel)
+
+
+def pack(message: BaseModel, blobs: Blobs | None = None) -> RecordDict:
+    """A message as Flower records."""
+    record = RecordDict({"message": ConfigRecord({"json": message.model_dump_json()})})
+    if blobs:
+        record["blobs"] = ArrayRecord({name: pack_blob(blob) for name, blob in blobs.items()})
+    return record
+
+
+def pack_blob(blob: bytes) -> Array:
+    return Array(np.frombuffer(blob, dtype=np.uint8))
+
+
+def unpack(kind: type[Message], record: RecordDict) -> tuple[Message, dict[str, bytes]]:
+    """Flower records as a message of `kind` and its blobs. Raises ProtocolError for anything unexpected."""
+    try:
+        text = record.config_records["message"]["json"]
+        if not isinstance(text, str) or len(text) > MAX_JSON:
+            raise ValueError("the document is too long")
+        message = kind.model_validate_json(text)
+        arrays = record.array_records.get("blobs", ArrayRecord())
+        blobs = {name: _unpack_blob(array) for name, array in arrays.items()}
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors(include_input=False, include_url=False)[0]["loc"])
+        raise ProtocolError(f"{kind.__name__}: field {where or 'document'} is not valid") from None
+    except (KeyError, ValueError, TypeError, EOFError):
+        raise ProtocolError(f"{kind.__name__}: the message is malformed") from None
+    return message, blobs
+
+
+def _unpack_blob(array: Array) -> bytes:
+    if len(array.data) > MAX_BLOB:
+        raise ValueError("the blob is too long")
+    content = array.numpy()
+    if content.dtype != np.uint8 or content.ndim != 1:
+        raise ValueError("not a blob")
+    return content.tobytes()
+
+
+def weights_from(blob: bytes, count: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    """Exactly `count` finite float32. Raises ProtocolError."""
+    if len(blob) != 4 * count:
+        raise ProtocolError(f"expected {count} weights, got {len(blob)} bytes", travels=True)
+    weights = np.frombuffer(blob, dtype="<f4").astype(np.float32)
+    if not np.isfinite(weights).all():
+        raise ProtocolError("the weights are not finite", travels=True)
+    return weights
+
+
+def own_version() -> str:
+    """The installed version of Sottovoce."""
+    try:
+        return version("sottovoce")
+    except PackageNotFoundError:
+        return "0+unknown"

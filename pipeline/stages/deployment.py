@@ -1,0 +1,18 @@
+"""deployment: hand the version over to serving by moving the alias `champion`. Replicas pick it up by themselves."""
+
+from __future__ import annotations
+
+from pipeline.dag import stage
+from pipeline.registry import Registry
+from pipeline.values import Deployment, ModelVersion, Verdict
+
+
+@stage(produces="deployment", place="here", cpus=0.5, retries=1, timeout=120)
+def deployment(registry: Registry, model_version: ModelVersion, verdict: Verdict) -> Deployment:
+    """Promotes only what was blessed; otherwise the champion of before stays."""
+    if verdict.blessed:
+        registry.promote(model_version.name, model_version.version)
+        return Deployment(name=model_version.name, version=model_version.version, promoted=True)
+    return Deployment(
+        name=model_version.name, version=verdict.champion or model_version.version, promoted=False
+    )

@@ -1,0 +1,20 @@
+"""enrolment: who takes part, and with which data. Looks at the world, so it is asked anew in every run."""
+
+from __future__ import annotations
+
+from pipeline.config import FederationConfig
+from pipeline.dag import stage
+from pipeline.federation import Federation as Clients
+from pipeline.values import Cohort, Member
+
+
+@stage(produces="cohort", place="clients", volatile=True)
+def enrolment(clients: Clients, federation: FederationConfig) -> Cohort:
+    """Raises CohortTooSmall."""
+    joined = clients.join(federation.expected_clients)
+    return Cohort(
+        members={
+            name: Member(public_key=reply.public_key, fingerprint=reply.fingerprint, code=reply.code)
+            for name, reply in joined.items()
+        }
+    )

@@ -1,0 +1,16 @@
+"""ingestion: every client takes a snapshot of the contract's columns."""
+
+from __future__ import annotations
+
+from pipeline.contract import DataContract
+from pipeline.dag import stage
+from pipeline.federation import Federation as Clients
+from pipeline.protocol import Action, IngestReply, IngestRequest
+from pipeline.values import Cohort, Snapshots
+
+
+@stage(produces="snapshots", place="clients")
+def ingestion(clients: Clients, cohort: Cohort, data: DataContract) -> Snapshots:
+    """Raises CohortTooSmall, naming each client that has no such data."""
+    asked = clients.ask(Action.INGEST, IngestRequest(contract=data), IngestReply, clients=cohort.members)
+    return Snapshots(digests={answer.client: answer.reply.snapshot for answer in asked.answers})

@@ -1,0 +1,24 @@
+"""preprocessing: every client turns its snapshot into feature matrices by the declared spec."""
+
+from __future__ import annotations
+
+from pipeline.contract import DataContract
+from pipeline.dag import stage
+from pipeline.features import FeatureSpec
+from pipeline.federation import Federation as Clients
+from pipeline.protocol import Action, PreprocessReply, PreprocessRequest
+from pipeline.values import FeatureSet, ValidationReport
+
+
+@stage(produces="feature_set", place="clients")
+def preprocessing(clients: Clients, validation_report: ValidationReport, data: DataContract) -> FeatureSet:
+    """Raises CohortTooSmall."""
+    spec = FeatureSpec.of(data)
+    passed = validation_report.passed
+    asked = clients.ask(
+        Action.PREPROCESS,
+        lambda name: PreprocessRequest(spec=spec, snapshot=passed[name], holdout=data.holdout),
+        PreprocessReply,
+        clients=passed,
+    )
+    return FeatureSet(spec=spec, digests={answer.client: answer.reply.features for answer in asked.answers})

@@ -1,0 +1,118 @@
+"""registration: the model as an immutable version, with everything needed to use and to judge it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from safetensors.numpy import save
+
+from pipeline import model as models
+from pipeline.artifacts import ArtifactStore
+from pipeline.config import EncryptionConfig, ModelConfig, Privacy
+from pipeline.contract import DataContract, Numeric
+from pipeline.dag import stage
+from pipeline.protocol import own_version
+from pipeline.registry import Registry
+from pipeline.values import (
+    Cohort,
+    EvaluationReport,
+    FeatureSet,
+    ModelVersion,
+    PrivacyStatement,
+    TrainedModel,
+    Verdict,
+)
+
+
+@stage(produces="model_version", place="here", cpus=0.5, retries=1, timeout=120)
+def registration(
+    registry: Registry,
+    store: ArtifactStore,
+    name: str,
+    cohort: Cohort,
+    feature_set: FeatureSet,
+    trained_model: TrainedModel,
+    evaluation_report: EvaluationReport,
+    verdict: Verdict,
+    data: DataContract,
+    privacy: Privacy,
+    encryption: EncryptionConfig,
+    model: ModelConfig,
+) -> ModelVersion:
+    """Registers also a model that was not blessed: a version is a record of what was made."""
+    statement = privacy_statement(privacy, encryption)
+    weights = np.frombuffer(store.get(trained_model.weights), dtype="<f4")
+    lineage = {
+        "clients": {client: cohort.members[client].model_dump() for client in feature_set.digests},
+        "features": feature_set.digests,
+        "rounds": {number: list(clients) for number, clients in trained_model.rounds.items()},
+        "weights": trained_model.weights,
+        "verdict": verdict.model_dump(),
+        "sottovoce": own_version(),
+    }
+    files = {
+        "weights.safetensors": save(by_layer(model, feature_set.spec.width, weights)),
+        "features.json": feature_set.spec.model_dump_json(indent=1).encode(),
+        "model.json": model.model_dump_json(indent=1).encode(),
+        "schema.json": json.dumps(row_schema(data), indent=1).encode(),
+        "metrics.json": evaluation_report.model_dump_json(indent=1).encode(),
+        "privacy.json": statement.model_dump_json(indent=1).encode(),
+        "lineage.json": json.dumps(lineage, indent=1, sort_keys=True).encode(),
+    }
+    tags = {"blessed": str(verdict.blessed).lower(), "privacy": statement.text}
+    made = registry.register(name, files, evaluation_report.metrics, tags)
+    return ModelVersion(
+        name=name,
+        version=made.version,
+        folder=str(made.folder),
+        metrics=evaluation_report.metrics,
+        privacy=statement,
+    )
+
+
+def by_layer(model: ModelConfig, width: int, weights: models.Weights) -> dict[str, models.Weights]:
+    """The flat vector as the named tensors of `pipeline.model.build`'s state dict."""
+    tensors: dict[str, models.Weights] = {}
+    at = 0
+    for layer, (inputs, outputs) in enumerate(models.shapes(model, width)):
+        matrix, bias = weights[at : at + inputs * outputs], weights[at + inputs * outputs : at + (inputs + 1) * outputs]
+        tensors[f"{2 * layer}.weight"] = np.ascontiguousarray(matrix.reshape(outputs, inputs))
+        tensors[f"{2 * layer}.bias"] = np.ascontiguousarray(bias)
+        at += (inputs + 1) * outputs
+    return tensors
+
+
+def row_schema(data: DataContract) -> dict[str, object]:
+    """JSON Schema of one raw row as the endpoint takes it."""
+    properties: dict[str, object] = {
+        name: {"type": "number", "minimum": column.low, "maximum": column.high}
+        if isinstance(column, Numeric)
+        else {"type": "string", "enum": list(column.categories)}
+        for name, column in data.columns.items()
+    }
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def privacy_statement(privacy: Privacy, encryption: EncryptionConfig) -> PrivacyStatement:
+    """What may be said about a model trained under these settings."""
+    summed = (
+        "updates were summed under encryption" if encryption.scheme == "bfv" else "UPDATES WERE SUMMED WITHOUT ENCRYPTION"
+    )
+    if privacy == "none":
+        return PrivacyStatement(
+            unit="none",
+            epsilon=None,
+            delta=None,
+            clipping_norm=None,
+            aggregation=encryption.scheme,
+            text=f"NOT PRIVATE: no differential privacy; {summed}",
+        )
+    return PrivacyStatement(
+        unit="record",
+        epsilon=privacy.epsilon,
+        delta=privacy.delta,
+        clipping_norm=privacy.clipping_norm,
+        aggregation=encryption.scheme,
+        text=f"every record: epsilon {privacy.epsilon:g}, delta {privacy.delta:g}, add/remove one record; {summed}",
+    )

@@ -1,0 +1,39 @@
+"""validation: every client checks its snapshot against the contract. WARN is reported, FAIL excludes."""
+
+from __future__ import annotations
+
+from pipeline.config import ValidationConfig
+from pipeline.contract import DataContract
+from pipeline.dag import stage
+from pipeline.federation import Failure
+from pipeline.federation import Federation as Clients
+from pipeline.progress import ClientWarned
+from pipeline.protocol import Action, Outcome, ValidateReply, ValidateRequest
+from pipeline.values import Snapshots, ValidationReport
+
+
+@stage(produces="validation_report", place="clients")
+def validation(
+    clients: Clients, snapshots: Snapshots, data: DataContract, validation: ValidationConfig
+) -> ValidationReport:
+    """Raises CohortTooSmall when too few clients pass."""
+    asked = clients.ask(
+        Action.VALIDATE,
+        lambda name: ValidateRequest(contract=data, checks=validation, snapshot=snapshots.digests[name]),
+        ValidateReply,
+        clients=snapshots.digests,
+    )
+    outcomes = {answer.client: answer.reply.outcomes for answer in asked.answers}
+    for answer in list(asked.answers):
+        for outcome in answer.reply.outcomes:
+            if outcome.status == "warn":
+                clients.progress(ClientWarned(answer.client, _told(outcome)))
+        if failed := [_told(outcome) for outcome in answer.reply.outcomes if outcome.status == "fail"]:
+            asked.answers.remove(answer)
+            clients.exclude(asked, Failure(answer.client, "validation-failed", "; ".join(failed)))
+    clients.demand("validation", asked)
+    return ValidationReport(outcomes=outcomes, passed={name: snapshots.digests[name] for name in asked.clients})
+
+
+def _told(outcome: Outcome) -> str:
+    return f"{outcome.check}{f' in {outcome.column}' if outcome.column else ''}"

@@ -1,0 +1,103 @@
+"""What stages hand to one another: frozen values, stored as JSON artifacts. Large arrays are artifacts of their own,
+named here by digest."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.contract import Frozen
+from pipeline.features import FeatureSpec
+from pipeline.protocol import ClientName, Outcome
+
+
+class Member(Frozen):
+    """A client that joined."""
+
+    public_key: str
+    fingerprint: str = Field(description="Keyed digest of its data source.")
+    code: str = Field(description="Digest of the code it runs.")
+
+
+class Cohort(Frozen):
+    members: dict[ClientName, Member]
+
+
+class Snapshots(Frozen):
+    """Keyed digest of each client's snapshot."""
+
+    digests: dict[ClientName, str]
+
+
+class ValidationReport(Frozen):
+    """Outcomes of every client's checks; `passed` goes on."""
+
+    outcomes: dict[ClientName, tuple[Outcome, ...]]
+    passed: dict[ClientName, str] = Field(description="Snapshots of the clients without a FAIL.")
+
+
+class FeatureSet(Frozen):
+    """The preprocessing spec, and the keyed digest of each client's features."""
+
+    spec: FeatureSpec
+    digests: dict[ClientName, str]
+
+
+class TrainedModel(Frozen):
+    weights: str = Field(description="Artifact: all weights, float32 little-endian, as pipeline.model lays them out.")
+    parameters: int
+    rounds: dict[int, tuple[ClientName, ...]] = Field(description="Who is in each round's sum; a lost round is empty.")
+    spent: dict[ClientName, float | None] = Field(description="Epsilon of the training, at most; null: infinite.")
+    unconfirmed: tuple[ClientName, ...] = Field((), description="Clients that did not answer at the reveal.")
+
+
+class EvaluationReport(Frozen):
+    """Metrics from the summed counts of the held-out rows."""
+
+    clients: tuple[ClientName, ...]
+    negative: tuple[int, ...] = Field(description="Summed, possibly noisy counts of negatives by score bin.")
+    positive: tuple[int, ...] = Field(description="The same of positives.")
+    metrics: dict[str, float]
+    roc_auc_error: float = Field(description="One standard error of roc_auc: sampling and privacy noise.")
+    spent: dict[ClientName, float | None]
+    lifetime: dict[ClientName, float | None] = Field(description="Epsilon of each client's ledger afterwards.")
+
+
+class Verdict(Frozen):
+    """Whether a model may become champion."""
+
+    blessed: bool
+    reasons: tuple[str, ...] = Field(description="Why not; empty when blessed.")
+    champion: int | None = Field(description="The version it was compared with.")
+    champion_roc_auc: float | None
+
+
+class PrivacyStatement(Frozen):
+    """What is promised to every record, in the terms of the ledger."""
+
+    unit: Literal["record", "none"]
+    adjacency: Literal["add/remove one record"] = "add/remove one record"
+    epsilon: float | None = Field(description="Of this run, at every client, at most; null: no guarantee.")
+    delta: float | None
+    clipping_norm: float | None
+    aggregation: Literal["bfv", "none"]
+    text: str
+
+
+class ModelVersion(Frozen):
+    """An immutable version in the registry."""
+
+    name: str
+    version: int
+    folder: str = Field(description="Where its files are.")
+    metrics: dict[str, float]
+    privacy: PrivacyStatement
+
+
+class Deployment(Frozen):
+    """The version that the alias `champion` points to after this run."""
+
+    name: str
+    version: int
+    promoted: bool

@@ -1,0 +1,61 @@
+"""A workspace: the folder of one project's artifacts, metadata, registry and simulated clients. One run at a time."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.artifacts import ArtifactStore
+from pipeline.config import StorageConfig
+from pipeline.metadata import Metadata
+from privacy.errors import WorkspaceBusy
+
+DEFAULT = Path("sottovoce-workspace")
+
+
+class Workspace:
+    """Opens the stores that a configuration names, relative to one folder."""
+
+    def __init__(self, root: Path, storage: StorageConfig | None = None) -> None:
+        self.root = root.absolute()
+        self.storage = storage or StorageConfig()
+        self.root.mkdir(parents=True, exist_ok=True)
+
+    def artifacts(self) -> ArtifactStore:
+        return ArtifactStore(self._url(self.storage.artifacts, ""))
+
+    def metadata(self) -> Metadata:
+        return Metadata(self._url(self.storage.metadata, "sqlite:///"))
+
+    @property
+    def registry_url(self) -> str:
+        """MLflow tracking URL."""
+        return self._url(self.storage.registry, "sqlite:///")
+
+    @property
+    def models(self) -> Path:
+        """Where the files of registered versions are."""
+        return self.root / "models"
+
+    @property
+    def clients(self) -> Path:
+        """Homes of simulated clients."""
+        return self.root / "clients"
+
+    def _url(self, place: str, scheme: str) -> str:
+        return place if "://" in place else f"{scheme}{self.root / place}"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the workspace for one run; a killed process lets go by itself. Raises WorkspaceBusy."""
+        with open(self.root / "lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise WorkspaceBusy(
+                    f"another run is using {self.root}",
+                    remedy="Wait for it to end, or choose another folder with --workspace.",
+                ) from None
+            yield

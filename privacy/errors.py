@@ -1,0 +1,238 @@
+"""The tree of errors every room raises from, and the exit code of each branch.
+
+    SottovoceError (1)
+    |-- ConfigError (2)         ConfigUnknownKey
+    |-- DataError (3)           SourceMissing  ColumnMissing  ContractViolated  TooFewRows  ForbiddenColumn
+    |-- PrivacyError (4)        PlanInvalid  BudgetExhausted  ReplayRefused  SumRejected  SecretExposed
+    |   `-- LedgerError         LedgerMissing  LedgerCorrupt  LedgerRolledBack
+    |-- FederationError (5)     CohortTooSmall  ProtocolError  VersionMismatch  RevealDisagreement
+    |                           RoundLost  ClientFailed
+    |-- EngineError (6)         GraphInvalid  StageFailed  StageTimeout  EngineUnavailable
+    |-- StorageError (7)        StorageFull  ArtifactMissing  ArtifactCorrupt  NotFound
+    |-- WorkspaceBusy (8)
+    `-- ServingError (9)        PortInUse  NoChampion  VersionRefused
+
+The root lives in the lowest room because every other room may import it. An error says its cause and its
+remedy. What a client raises may quote data, so only `travelling()` ever leaves the client: the code, a fixed
+headline and, where the raiser marked the cause as harmless, the cause.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from typing import ClassVar
+
+
+class SottovoceError(Exception):
+    """Root of the tree. `code` is derived from the class name: `BudgetExhausted` -> `budget-exhausted`."""
+
+    exit_code: ClassVar[int] = 1
+    headline: ClassVar[str] = "something went wrong that has no name yet"
+
+    def __init__(self, cause: str, *, remedy: str = "", travels: bool = False) -> None:
+        """`travels`: the cause quotes no data and may leave the client that raised it."""
+        super().__init__(cause)
+        self.cause = cause
+        self.remedy = remedy
+        self.travels = travels
+
+    @property
+    def code(self) -> str:
+        """The stable name a person can search for."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(self).__name__.removesuffix("Error")).lower()
+
+    def travelling(self) -> tuple[str, str]:
+        """Code and the part of the message that may leave a client."""
+        return self.code, f"{self.cause} {self.remedy}".strip() if self.travels else self.headline
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.cause, self.remedy, self.travels))
+
+
+def _rebuild(kind: type[SottovoceError], cause: str, remedy: str, travels: bool) -> SottovoceError:
+    return kind(cause, remedy=remedy, travels=travels)
+
+
+class ConfigError(SottovoceError):
+    exit_code = 2
+    headline = "a configuration or policy file is not valid"
+
+
+class ConfigUnknownKey(ConfigError):
+    headline = "a configuration or policy file has an unknown key"
+
+
+class DataError(SottovoceError):
+    exit_code = 3
+    headline = "the data at this client cannot be used"
+
+
+class SourceMissing(DataError):
+    headline = "the data source of this client cannot be read"
+
+
+class ColumnMissing(DataError):
+    headline = "the data source of this client lacks a column of the contract"
+
+
+class ContractViolated(DataError):
+    headline = "the data of this client breaks the data contract"
+
+
+class TooFewRows(DataError):
+    headline = "this client has fewer rows than its minimum"
+
+
+class ForbiddenColumn(DataError):
+    headline = "the contract asks for a column that may not be used"
+
+
+class PrivacyError(SottovoceError):
+    exit_code = 4
+    headline = "a privacy rule of this client refused the request"
+
+
+class PlanInvalid(PrivacyError):
+    headline = "the privacy plan is not possible"
+
+
+class BudgetExhausted(PrivacyError):
+    headline = "the request would exceed this client's lifetime budget"
+
+
+class ReplayRefused(PrivacyError):
+    headline = "this release was made before and is not made twice"
+
+
+class SumRejected(PrivacyError):
+    headline = "the encrypted sum does not verify"
+
+
+class SecretExposed(PrivacyError):
+    headline = "a secret of this client is readable by others"
+
+
+class LedgerError(PrivacyError):
+    headline = "the privacy ledger of this client cannot be used"
+
+
+class LedgerMissing(LedgerError):
+    headline = "the privacy ledger of this client is missing"
+
+
+class LedgerCorrupt(LedgerError):
+    headline = "the privacy ledger of this client is damaged"
+
+
+class LedgerRolledBack(LedgerError):
+    headline = "the privacy ledger of this client is older than what it published"
+
+
+class FederationError(SottovoceError):
+    exit_code = 5
+    headline = "the federation cannot go on"
+
+
+class CohortTooSmall(FederationError):
+    headline = "fewer clients than the minimum cohort"
+
+
+class ProtocolError(FederationError):
+    headline = "a message does not follow the protocol"
+
+
+class VersionMismatch(FederationError):
+    headline = "client and coordinator run different versions"
+
+
+class RevealDisagreement(FederationError):
+    headline = "clients do not agree on what was summed"
+
+
+class RoundLost(FederationError):
+    headline = "this round was interrupted here after it was charged; it is not trained twice"
+
+
+class ClientFailed(FederationError):
+    headline = "the client failed; the reason is in its own log"
+
+
+class EngineError(SottovoceError):
+    exit_code = 6
+    headline = "the pipeline engine failed"
+
+
+class GraphInvalid(EngineError):
+    pass
+
+
+class StageFailed(EngineError):
+    pass
+
+
+class StageTimeout(EngineError):
+    pass
+
+
+class EngineUnavailable(EngineError):
+    pass
+
+
+class StorageError(SottovoceError):
+    exit_code = 7
+    headline = "storage failed"
+
+
+class StorageFull(StorageError):
+    headline = "no space is left on the disk"
+
+
+class ArtifactMissing(StorageError):
+    pass
+
+
+class ArtifactCorrupt(StorageError):
+    pass
+
+
+class NotFound(StorageError):
+    headline = "there is no such thing in this workspace"
+
+
+class WorkspaceBusy(SottovoceError):
+    exit_code = 8
+    headline = "another run is using this workspace"
+
+
+class ServingError(SottovoceError):
+    exit_code = 9
+    headline = "the endpoint cannot serve"
+
+
+class PortInUse(ServingError):
+    pass
+
+
+class NoChampion(ServingError):
+    pass
+
+
+class VersionRefused(ServingError):
+    pass
+
+
+def named(error: BaseException) -> SottovoceError | None:
+    """The named error behind `error`: itself, one it was raised from, or the name of a full disk; else None."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, SottovoceError):
+            return seen
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
+            place = f" (writing {seen.filename})" if seen.filename else ""
+            return StorageFull(
+                f"no space is left on the disk{place}",
+                remedy="Free some space and run the same command again; what was finished is kept.",
+            )
+        seen = seen.__cause__ or seen.__context__
+    return None

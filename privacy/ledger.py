@@ -1,0 +1,311 @@
+"""The client's own budget ledger: append-only, hash-chained, fsynced, locked; one file per data source.
+
+One JSON object a line. A row is `open`, `reserve`, `commit` or `void`. A reservation counts as spent from the
+moment it is on disk, before any data is touched; `commit` says that it left, `void` that provably nothing did.
+Ids are deterministic (run/purpose/round), so a replay after a restart is refused instead of charged or repeated.
+
+`population` is the interval of the hash space [0, 1) that the release read: every record has one place in it
+(see clients/ingestion.py), so that releases on disjoint intervals compose in parallel, across runs too, and
+overlapping ones in sequence. Its `basis` names the columns the places were computed from: under another basis a
+record may lie elsewhere, so intervals of different bases never count as disjoint. The epsilon of the ledger is the
+largest over all records.
+
+A second file, `<name>.head`, holds the last row's hash: a ledger that is behind it was truncated or restored from
+a backup and is refused.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import itertools
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from privacy.errors import BudgetExhausted, LedgerCorrupt, LedgerMissing, LedgerRolledBack, ReplayRefused
+from privacy.plan import Release, epsilon_of
+
+Kind = Literal["open", "reserve", "commit", "void"]
+
+FORMAT = 1
+GENESIS = "0" * 64
+MAX_KINDS = 64
+"""Beyond so many kinds of records their exposures are not told apart but all added up."""
+_RECOVERY = (
+    "Do not delete it: put back the newest copy whose head matches what the coordinator last saw, or have the data "
+    "owner open a new ledger with a lifetime budget reduced by everything ever spent."
+)
+
+
+@dataclass(frozen=True)
+class Population:
+    """The records a release read: those whose place lies in [low, high)."""
+
+    low: float = 0.0
+    high: float = 1.0
+    basis: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low < self.high <= 1:
+            raise ValueError("expected 0 <= low < high <= 1")
+
+
+EVERYONE = Population()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the ledger, without its hashes."""
+
+    seq: int
+    time: float
+    kind: Kind
+    id: str
+    releases: tuple[Release, ...] = ()
+    population: Population = EVERYONE
+
+    @classmethod
+    def parse(cls, fields: dict[str, Any]) -> Row:
+        """Raises KeyError, TypeError or ValueError when a field is missing or out of range."""
+        if fields["kind"] not in ("open", "reserve", "commit", "void"):
+            raise ValueError("unknown kind of row")
+        releases = tuple(Release(**release) for release in fields["releases"])
+        population = Population(**fields["population"])
+        return cls(fields["seq"], fields["time"], fields["kind"], fields["id"], releases, population)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the data owner allows in the lifetime of the source."""
+
+    epsilon: float
+    delta: float
+
+
+class Ledger:
+    """The ledger of one data source. Every public call re-reads and verifies the file under its lock."""
+
+    def __init__(self, path: Path, budget: Budget) -> None:
+        self.path = path
+        self.budget = budget
+        self._head_path = path.with_suffix(".head")
+
+    def create(self) -> None:
+        """Write the opening row, once in the life of a client. Raises LedgerCorrupt if any trace of one is there."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists() or self._head_path.exists():
+            raise LedgerCorrupt(f"{self.path} exists already", remedy="A ledger is opened once and never replaced.")
+        with self._locked(create=True) as file:
+            self._append(file, [], "open", self.path.stem)
+
+    def reserve(self, id: str, releases: Sequence[Release], population: Population) -> None:
+        """Count `releases` as spent, durably, before the data is touched.
+
+        Raises ReplayRefused (the id is known) or BudgetExhausted (the lifetime budget would be exceeded); in both
+        cases nothing is charged.
+        """
+        with self._locked() as file:
+            rows = self._verified(file)
+            if any(row.id == id and row.kind == "reserve" for row in rows):
+                raise ReplayRefused(f"{id} was reserved before", travels=True)
+            wanted = Row(len(rows), time.time(), "reserve", id, tuple(releases), population)
+            before = self._spent(rows)
+            after = self._spent([*rows, wanted])
+            if after > self.budget.epsilon:
+                raise BudgetExhausted(
+                    f"this would bring the records of {self.path.stem} to epsilon {after:.2f}, "
+                    f"the policy allows {self.budget.epsilon:.2f}; spent so far {before:.2f}.",
+                    remedy="Lower privacy.epsilon, or ask the data owner to raise lifetime_epsilon in the policy.",
+                    travels=True,
+                )
+            self._append(file, rows, "reserve", id, wanted.releases, population)
+
+    def commit(self, id: str) -> None:
+        """Note that the reserved release left the client. Idempotent."""
+        self._settle(id, "commit")
+
+    def void(self, id: str) -> None:
+        """Take a reservation back. Only for a caller that can prove that nothing left and no data was read."""
+        self._settle(id, "void")
+
+    def has(self, id: str) -> bool:
+        """Whether `id` was ever reserved."""
+        return any(row.id == id and row.kind == "reserve" for row in self.rows())
+
+    def rows(self) -> list[Row]:
+        """All rows, verified."""
+        with self._locked() as file:
+            return self._verified(file)
+
+    def head(self) -> str:
+        """Hash of the last row: published with each update."""
+        with self._locked() as file:
+            self._verified(file)
+            return self._head_path.read_text().strip()
+
+    def spent(self, prefix: str = "") -> float:
+        """Epsilon at the policy's delta of the most exposed record, of all rows or those whose id starts so."""
+        return self._spent([row for row in self.rows() if row.id.startswith(prefix)])
+
+    def affords(self, wanted: Sequence[tuple[Sequence[Release], Population]]) -> float:
+        """Lifetime epsilon after a whole run of `wanted`; raises BudgetExhausted if the policy allows less."""
+        rows = self.rows()
+        extra = [
+            Row(-1, 0.0, "reserve", f"wanted/{n}", tuple(releases), population)
+            for n, (releases, population) in enumerate(wanted)
+        ]
+        before, after = self._spent(rows), self._spent([*rows, *extra])
+        if after > self.budget.epsilon:
+            raise BudgetExhausted(
+                f"this run would bring the records of {self.path.stem} to epsilon {after:.2f}, "
+                f"the policy allows {self.budget.epsilon:.2f}; spent so far {before:.2f}.",
+                remedy="Lower privacy.epsilon, or ask the data owner to raise lifetime_epsilon in the policy.",
+                travels=True,
+            )
+        return after
+
+    def _spent(self, rows: Sequence[Row]) -> float:
+        voided = {row.id for row in rows if row.kind == "void"}
+        charged = [row for row in rows if row.kind == "reserve" and row.id not in voided]
+        return max((epsilon_of(seen, self.budget.delta) for seen in _exposures(charged)), default=0.0)
+
+    def _settle(self, id: str, kind: Literal["commit", "void"]) -> None:
+        with self._locked() as file:
+            rows = self._verified(file)
+            kinds = {row.kind for row in rows if row.id == id}
+            if kind in kinds:
+                return
+            if "reserve" not in kinds or len(kinds) > 1:
+                raise ReplayRefused(f"{id} cannot become {kind}: it is {' and '.join(sorted(kinds)) or 'unknown'}")
+            self._append(file, rows, kind, id)
+
+    @contextmanager
+    def _locked(self, *, create: bool = False) -> Iterator[int]:
+        try:
+            file = os.open(self.path, os.O_RDWR | os.O_APPEND | (os.O_CREAT | os.O_EXCL if create else 0), 0o600)
+        except FileNotFoundError:
+            raise LedgerMissing(f"{self.path} is missing", remedy=_RECOVERY) from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
+        finally:
+            os.close(file)
+
+    def _append(
+        self,
+        file: int,
+        rows: Sequence[Row],
+        kind: Kind,
+        id: str,
+        releases: tuple[Release, ...] = (),
+        population: Population = EVERYONE,
+    ) -> None:
+        previous = self._head_path.read_text().strip() if rows else GENESIS
+        fields = {
+            "format": FORMAT,
+            "seq": len(rows),
+            "time": round(time.time(), 3),
+            "kind": kind,
+            "id": id,
+            "releases": [asdict(release) for release in releases],
+            "population": asdict(population),
+            "prev": previous,
+        }
+        digest = _digest(fields)
+        line = json.dumps({**fields, "hash": digest}, separators=(",", ":")).encode() + b"\n"
+        size = os.fstat(file).st_size
+        try:
+            if os.write(file, line) != len(line):
+                raise OSError(28, "no space left on device", str(self.path))
+            os.fsync(file)
+        except OSError:
+            os.ftruncate(file, size)
+            raise
+        self._write_head(digest)
+
+    def _write_head(self, digest: str) -> None:
+        temporary = self._head_path.with_suffix(".head.new")
+        with open(temporary, "w") as out:
+            out.write(digest + "\n")
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(temporary, self._head_path)
+
+    def _verified(self, file: int) -> list[Row]:
+        content = os.pread(file, os.fstat(file).st_size, 0)
+        if not content.endswith(b"\n"):
+            self._mend_torn_line(file, content)
+            content = content[: content.rfind(b"\n") + 1]
+        rows: list[Row] = []
+        hashes = [GENESIS]
+        for number, line in enumerate(content.splitlines(), start=1):
+            try:
+                fields = json.loads(line)
+                digest = fields.pop("hash")
+                sound = fields["seq"] == len(rows) and fields["prev"] == hashes[-1] and _digest(fields) == digest
+                if not sound:
+                    raise ValueError("broken chain")
+                rows.append(Row.parse(fields))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise LedgerCorrupt(f"{self.path}, line {number}: the hash chain is broken", remedy=_RECOVERY) from None
+            hashes.append(digest)
+        if not rows or rows[0].kind != "open":
+            raise LedgerCorrupt(f"{self.path} does not begin with its opening row", remedy=_RECOVERY)
+        self._check_head(hashes)
+        return rows
+
+    def _mend_torn_line(self, file: int, content: bytes) -> None:
+        """A crash inside the last write: the row never was on disk whole, so its release was never allowed to start."""
+        whole = content.rfind(b"\n") + 1
+        if whole:
+            os.ftruncate(file, whole)
+            os.fsync(file)
+
+    def _check_head(self, hashes: list[str]) -> None:
+        try:
+            head = self._head_path.read_text().strip()
+        except FileNotFoundError:
+            head = GENESIS
+        if head == hashes[-1]:
+            return
+        if head == hashes[-2]:
+            self._write_head(hashes[-1])  # a crash between the row and its head
+            return
+        raise LedgerRolledBack(f"{self.path} does not end where its head says", remedy=_RECOVERY)
+
+
+def _exposures(rows: Sequence[Row]) -> Iterator[list[Release]]:
+    """What each kind of record was exposed to: a kind is a choice of one smallest interval in every basis."""
+    bases: dict[str, list[Row]] = {}
+    for row in rows:
+        bases.setdefault(row.population.basis, []).append(row)
+    choices: list[list[list[Release]]] = []
+    for members in bases.values():
+        edges = sorted({edge for row in members for edge in (row.population.low, row.population.high)})
+        choices.append(
+            [
+                [
+                    release
+                    for row in members
+                    if row.population.low <= low and high <= row.population.high
+                    for release in row.releases
+                ]
+                for low, high in zip(edges, edges[1:], strict=False)
+            ]
+        )
+    if math.prod(len(choice) for choice in choices) > MAX_KINDS:
+        yield [release for row in rows for release in row.releases]  # an upper bound
+        return
+    for kind in itertools.product(*choices):
+        yield [release for interval in kind for release in interval]
+
+
+def _digest(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

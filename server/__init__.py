@@ -1,0 +1,1 @@
+"""Long-running services: the Flower ServerApp, and the Ray Serve endpoint."""

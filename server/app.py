@@ -1,0 +1,44 @@
+"""The Flower ServerApp: the lifecycle over whatever grid Flower gives it.
+
+Flower starts it with `flwr run`; the run config names the configuration file and the workspace. The ClientApp on the
+other side is the one of the simulation.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from pipeline.configfile import load_config
+from pipeline.console import PlainLines
+from pipeline.engine import ray_engine
+from pipeline.lifecycle import run_lifecycle
+from pipeline.workspace import Workspace
+from privacy.errors import ConfigError, SottovoceError
+
+logger = logging.getLogger(__name__)
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the lifecycle. Raises ConfigError when the run config does not name a configuration."""
+    path = str(context.run_config.get("config", ""))
+    if not path:
+        raise ConfigError("the run config names no configuration", remedy="flwr run --run-config 'config=\"PATH\"'")
+    config = load_config(Path(path))
+    workspace = Workspace(Path(str(context.run_config.get("workspace") or "sottovoce-workspace")), config.storage)
+    stop = signal.getsignal(signal.SIGTERM)
+    try:
+        with workspace.locked(), ray_engine(), open(workspace.root / "run.log", "a", buffering=1) as log:
+            signal.signal(signal.SIGTERM, stop)  # ray.init put its own handler over Flower's
+            outcome = run_lifecycle(config, grid, workspace, PlainLines(log))
+    except SottovoceError as error:
+        logger.error("error[%s]  %s  %s", error.code, error.cause, error.remedy)
+        raise
+    logger.info("%s v%d", outcome.version.name, outcome.version.version)

@@ -1,0 +1,60 @@
+"""sottovoce serve."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    name: Annotated[str | None, typer.Argument(help="Model to serve; default: the only one registered.")] = None,
+    workspace: Annotated[Path | None, typer.Option(help="Folder that holds the registry.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 8000,
+    replicas: Annotated[int, typer.Option(help="Serve replicas.")] = 1,
+) -> None:
+    """Serve the champion over HTTP until Ctrl-C. A new champion is picked up without a restart."""
+    from pipeline.config import ServingConfig
+    from pipeline.engine import ray_engine
+    from pipeline.registry import Registry
+    from pipeline.workspace import DEFAULT, Workspace
+    from privacy.errors import NoChampion, NotFound
+    from server.serving import check_port, serving
+
+    space = Workspace(workspace or DEFAULT)
+    registry = Registry(space.registry_url, space.models)
+    names = registry.names()
+    chosen = name or (names[0] if len(names) == 1 else None)
+    if chosen is None or chosen not in names:
+        known = ", ".join(names) or "none"
+        raise NotFound(
+            f"which model? Registered in {space.root}: {known}", remedy="Name one, or train one: sottovoce simulate"
+        )
+    champion = registry.champion(chosen)
+    if champion is None:
+        raise NoChampion(
+            f"no version of {chosen} is champion", remedy="See why: sottovoce runs list, and the version's metrics."
+        )
+    if port:
+        check_port(host, port)
+    config = ServingConfig(host=host, port=port, replicas=replicas)
+    stopped = threading.Event()
+    with ray_engine(), serving(config, registry, chosen) as url:
+        schema = json.loads(champion.read("schema.json"))
+        typer.echo(f"  {chosen} v{champion.version} answers at {url}/predict      Ctrl-C stops it")
+        typer.echo(f"  columns    {', '.join(schema['properties'])}")
+        typer.echo(f"  versions   curl -s {url}/models      health: {url}/health      docs: {url}/docs")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stopped.set())
+        stopped.wait()
+    typer.echo("  stopped")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this room's commands."""
+    app.command()(serve)

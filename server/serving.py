@@ -1,0 +1,79 @@
+"""Starting the endpoint, asking it, and stopping it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pipeline.config import ServingConfig
+from pipeline.registry import Registry
+from privacy.errors import PortInUse, ServingError
+
+APPLICATION = "sottovoce"
+
+
+def free_port(host: str) -> int:
+    """A port that nobody uses at this moment."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise PortInUse when somebody listens there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise PortInUse(
+                f"{host}:{port} cannot be used: {error.strerror}",
+                remedy="Choose another: --set serving.port=PORT, or 0 for a free one.",
+            ) from None
+
+
+@contextmanager
+def serving(config: ServingConfig, registry: Registry, name: str) -> Iterator[str]:
+    """The endpoint for as long as the block runs; yields its address. Ray must be running. Raises PortInUse."""
+    port = config.port or free_port(config.host)
+    check_port(config.host, port)
+    from ray import serve
+    from ray.serve.config import HTTPOptions
+    from ray.serve.schema import LoggingConfig
+
+    from server.endpoint import Endpoint
+
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    quiet = LoggingConfig(log_level="ERROR", enable_access_log=False)
+    serve.start(http_options=HTTPOptions(host=config.host, port=port), logging_config=quiet)
+    try:
+        endpoint = Endpoint.options(  # type: ignore[attr-defined]
+            num_replicas=config.replicas, ray_actor_options={"num_cpus": 0}, logging_config=quiet
+        )
+        bound = endpoint.bind(registry, name, config.poll_seconds, config.max_rows)
+        serve.run(bound, name=APPLICATION, route_prefix="/")
+        yield f"http://{config.host}:{port}"
+    finally:
+        serve.shutdown()
+
+
+def call(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """GET, or POST of JSON. Raises ServingError with what the endpoint answered."""
+    data = json.dumps(body).encode() if body is not None else None
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the endpoint is ours: no proxy between
+    try:
+        with opener.open(request, timeout=30) as response:
+            answer: dict[str, Any] = json.load(response)
+            return answer
+    except urllib.error.HTTPError as error:
+        raise ServingError(f"{url} answered {error.code}: {error.read(500).decode(errors='replace')}") from None
+    except OSError as error:
+        raise ServingError(f"{url} does not answer: {error}") from None

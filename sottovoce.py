@@ -1,0 +1,82 @@
+"""The front door: the command line, assembled from each room's own commands.
+
+Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 3 data, 4 privacy or budget, 5 federation, 6 engine,
+7 storage, 8 workspace busy, 9 serving, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import traceback
+
+import click
+import typer
+
+import pipeline.cli
+import server.cli
+import simulations.cli
+from privacy.errors import SottovoceError, named
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="sottovoce",
+    help="Privacy-preserving federated learning: from data that may not be pooled to a model that answers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _options() -> None:
+    """Quiet the libraries below: what matters is said by the commands."""
+    logging.getLogger().setLevel(logging.ERROR)
+
+
+for _room in (simulations.cli, server.cli, pipeline.cli):
+    _room.register(app)
+
+
+def main() -> int:
+    """Run the command line; every named error is told without a traceback."""
+    try:
+        app(standalone_mode=False)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        print("interrupted: what was finished is kept, the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
+    except click.exceptions.Exit as request:
+        return request.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except Exception as error:  # the last resort: name it if it has a name, else say that it is a bug
+        return _tell(error)
+    return 0
+
+
+def _tell(error: Exception) -> int:
+    found = named(error)
+    if "--json" in sys.argv:
+        shown = found or SottovoceError(f"{type(error).__name__}: {error}")
+        print(json.dumps({"event": "Error", "code": shown.code, "cause": shown.cause, "remedy": shown.remedy}))
+    elif found:
+        print(f"error[{found.code}]  {found.cause}", file=sys.stderr)
+        if found.remedy:
+            print(f"  {found.remedy}", file=sys.stderr)
+    if found is None or os.environ.get("SOTTOVOCE_TRACEBACK"):
+        traceback.print_exception(error)
+        print("This is a bug in Sottovoce: please report it with the lines above.", file=sys.stderr)
+    return found.exit_code if found else 1
+
+
+def run() -> None:
+    """The `sottovoce` command."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()
