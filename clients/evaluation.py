@@ -7,15 +7,14 @@ changes one count by one. Everything the evaluation reports (ROC-AUC, PR-AUC, ac
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from clients.execution import ExecutionState, blob
 from clients.home import Home
-from clients.preprocessing import Split, load_split
+from clients.preprocessing import load_split
 from pipeline import model as models
+from pipeline.features import Matrix
 from pipeline.protocol import Blobs, EvaluateReply, EvaluateRequest, weights_from
 from privacy.cipher import Statement
-from privacy.dpsgd import load_flat
 from privacy.errors import RoundLost
 from privacy.noise import SecureNoise
 from privacy.plan import counts_release
@@ -42,11 +41,10 @@ def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> t
         else counts_release(None, 0.0)
     )
     weights = weights_from(blob(blobs, "weights"), models.parameter_count(request.model, request.spec.width))
-    module = models.build(request.model, request.spec.width)
-    load_flat(module, weights)
 
     home.ledger.reserve(charge, [release], split.population)
-    counts = score_counts(module, split, request.evaluation.bins).reshape(-1)
+    scores = models.scores(request.model, request.spec.width, weights, split.features)
+    counts = score_counts(scores, split.labels, request.evaluation.bins).reshape(-1)
     if private:
         counts = counts + SecureNoise().discrete_gaussian(release.noise_multiplier, len(counts))
     sealed = state.holder.seal(counts + OFFSET, Statement(request.execution, "evaluate", 1), home.policy.name)
@@ -55,12 +53,11 @@ def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> t
     return EvaluateReply(head=home.ledger.head()), {"sealed": sealed}
 
 
-def score_counts(module: torch.nn.Module, split: Split, bins: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+def score_counts(
+    scores: np.ndarray[tuple[int], np.dtype[np.float64]], labels: Matrix, bins: int
+) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
     """Exact counts [2, bins] of the scores of each class."""
-    module.eval()
-    with torch.no_grad():
-        scores = torch.sigmoid(module(torch.from_numpy(split.features)).squeeze(1)).double().numpy()
     at = np.minimum((scores * bins).astype(np.int64), bins - 1)
     counts = np.zeros((2, bins), dtype=np.int64)
-    np.add.at(counts, (split.labels.astype(np.int64), at), 1)
+    np.add.at(counts, (labels.astype(np.int64), at), 1)
     return counts

@@ -75,7 +75,9 @@ class ExecutionState:
     def holder(self) -> Holder:
         return self.group.holder()
 
-    def open_sum(self, ref: SumRef, sealed: bytes, purpose: str, count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def open_sum(
+        self, ref: SumRef, sealed: bytes, purpose: str, count: int
+    ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """The slots of a sum, after the checks that are this client's own. Raises CohortTooSmall, SumRejected."""
         self.home.policy.permit_cohort(len(ref.clients))
         if strangers := sorted(set(ref.clients) - set(self.roster)):

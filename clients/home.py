@@ -1,9 +1,9 @@
 """A client's home: everything it keeps, on its own disk. Each message may run in a fresh process and finds it here.
 
-    policy.yaml          what the owner allows
-    identity.key         X25519 private key, 0600          digest.key   key of all digests that leave, 0600
-    ledgers/<name>.jsonl the privacy ledger                 snapshots/   Parquet snapshots and their features
-    executions/<id>/     the state of a running execution   client.log   full text of errors, which never travels
+policy.yaml          what the owner allows
+identity.key         X25519 private key, 0600          digest.key   key of all digests that leave, 0600
+ledgers/<name>.jsonl the privacy ledger                 snapshots/   Parquet snapshots and their features
+executions/<id>/     the state of a running execution   client.log   full text of errors, which never travels
 """
 
 from __future__ import annotations
@@ -35,14 +35,18 @@ class Home:
         self.root = root
         if not (root / "policy.yaml").exists():
             raise ConfigError(
-                "this node has no client home", remedy="Make one, and name it in the node's config: home=PATH.", travels=True
+                "this node has no client home",
+                remedy="Make one, and name it in the node's config: home=PATH.",
+                travels=True,
             )
 
     @classmethod
     def create(cls, root: Path, policy: ClientPolicy) -> Home:
         """A new home with its keys and its opened ledger. Raises ConfigError if there is one."""
         if (root / "policy.yaml").exists():
-            raise ConfigError(f"{root} is a client home already", remedy="Choose another folder, or edit its policy.yaml.")
+            raise ConfigError(
+                f"{root} is a client home already", remedy="Choose another folder, or edit its policy.yaml."
+            )
         root.mkdir(parents=True, exist_ok=True)
         root.chmod(0o700)
         Identity.create(root / "identity.key")

@@ -49,7 +49,9 @@ def ingest(home: Home, request: IngestRequest, blobs: Blobs) -> tuple[IngestRepl
     if len(frame) < least:
         raise TooFewRows(f"{len(frame)} rows, at least {least} are needed")
     frame = frame.sort_values(PLACE, kind="stable", ignore_index=True)
-    snapshot = home.digest(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes(), repr(list(frame)).encode())
+    snapshot = home.digest(
+        pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes(), repr(list(frame)).encode()
+    )
     folder = home.snapshot_folder(snapshot)
     if not (folder / "manifest.json").exists():
         folder.mkdir(parents=True, exist_ok=True)

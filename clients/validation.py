@@ -94,7 +94,9 @@ def _ranking_power(values: pd.Series, positive: np.ndarray[tuple[int], np.dtype[
     return _auc(pd.Series(scores).rank().to_numpy(), positive[~half])
 
 
-def _auc(ranks: np.ndarray[tuple[int], np.dtype[np.float64]], positive: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float:
+def _auc(
+    ranks: np.ndarray[tuple[int], np.dtype[np.float64]], positive: np.ndarray[tuple[int], np.dtype[np.bool_]]
+) -> float:
     ones = int(positive.sum())
     zeros = len(positive) - ones
     if not ones or not zeros:

@@ -43,7 +43,9 @@ def check(
         typer.echo(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
         return
     private = "NOT PRIVATE" if config.privacy == "none" else f"epsilon {config.privacy.epsilon:g}"
-    typer.echo(f"{path.name}: {config.name}, {len(config.data.columns)} columns, {private}, {config.training.rounds} rounds")
+    typer.echo(
+        f"{path.name}: {config.name}, {len(config.data.columns)} columns, {private}, {config.training.rounds} rounds"
+    )
 
 
 def graph(
@@ -107,9 +109,7 @@ def lineage(
     metadata = _metadata(workspace)
     matches = metadata.matching(artifact) or _version_artifacts(metadata, workspace, artifact)
     if len(matches) != 1:
-        raise NotFound(
-            f"{len(matches)} artifacts match {artifact!r}", remedy="Digests are in: sottovoce runs show RUN"
-        )
+        raise NotFound(f"{len(matches)} artifacts match {artifact!r}", remedy="Digests are in: sottovoce runs show RUN")
     for depth, link, execution in metadata.ancestry(matches[0][0]):
         if as_json:
             typer.echo(json.dumps({"depth": depth, **vars(link), "stage": execution.stage, "code": execution.code}))
@@ -135,7 +135,9 @@ def _metadata(workspace: Path | None) -> Metadata:
 
     root = workspace or DEFAULT
     if not root.is_dir():
-        raise NotFound(f"there is no workspace {root}", remedy="Give its folder with --workspace, or run: sottovoce simulate")
+        raise NotFound(
+            f"there is no workspace {root}", remedy="Give its folder with --workspace, or run: sottovoce simulate"
+        )
     return Workspace(root).metadata()
 
 

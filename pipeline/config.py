@@ -65,7 +65,10 @@ class TrainingConfig(Frozen):
     expected_batch: int = Field(1024, ge=1, description="Expected size of a Poisson batch.")
     learning_rate: float = Field(0.5, gt=0, allow_inf_nan=False, description="Step size of local SGD.")
     decay: float = Field(
-        0.8, ge=0, lt=1, description="The step size falls linearly by this fraction over the rounds: late noise weighs less."
+        0.8,
+        ge=0,
+        lt=1,
+        description="The step size falls linearly by this fraction over the rounds: late noise weighs less.",
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of local SGD, fresh each round.")
     seed: int = Field(0, ge=0, description="Seed of the initial weights. Noise and sampling are never seeded.")
@@ -114,7 +117,9 @@ class SimulationConfig(Frozen):
     )
     clients: int = Field(7, ge=2, description="Number of clients when there is no partition_by.")
     workers: int | None = Field(None, ge=1, description="Worker processes; default: one a CPU.")
-    lifetime_epsilon: float = Field(8.0, gt=0, description="Lifetime budget in each simulated client's policy (.inf: none).")
+    lifetime_epsilon: float = Field(
+        8.0, gt=0, description="Lifetime budget in each simulated client's policy (.inf: none)."
+    )
 
 
 class Config(Frozen):

@@ -81,9 +81,13 @@ def _explained(kind: type[BaseModel], error: ValidationError, source: str) -> Co
         known = dict(_settings(kind))
         path = ".".join(part for part in place if part not in ("record", "numeric", "categorical", "RecordPrivacy"))
         close = difflib.get_close_matches(path, known, n=1, cutoff=0.6)
-        nearest = close or difflib.get_close_matches(place[-1], [name.split(".")[-1] for name in known], n=1, cutoff=0.6)
+        nearest = close or difflib.get_close_matches(
+            place[-1], [name.split(".")[-1] for name in known], n=1, cutoff=0.6
+        )
         hint = f" Did you mean {nearest[0]}?" if nearest else ""
-        return ConfigUnknownKey(f"{source}, {path}: no such setting.{hint}", remedy="All settings: sottovoce config schema")
+        return ConfigUnknownKey(
+            f"{source}, {path}: no such setting.{hint}", remedy="All settings: sottovoce config schema"
+        )
     told = []
     for problem in problems:
         place = [str(part) for part in problem["loc"]]

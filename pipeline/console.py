@@ -77,7 +77,9 @@ class PlainLines:
             case StageStarted():
                 yield f"{event.stage} ..."
             case StageFinished():
-                yield f"{event.stage} " + ("unchanged, nothing run" if event.cached else f"done in {event.seconds:.1f} s")
+                yield f"{event.stage} " + (
+                    "unchanged, nothing run" if event.cached else f"done in {event.seconds:.1f} s"
+                )
             case StageBroken():
                 yield f"{event.stage} FAILED"
             case RoundFinished():

@@ -108,14 +108,18 @@ class Inputs:
 class Dag:
     """A linted graph of stages."""
 
-    def __init__(self, functions: Iterable[Callable[..., BaseModel]], *, sections: Iterable[str], resources: Iterable[str]):
+    def __init__(
+        self, functions: Iterable[Callable[..., BaseModel]], *, sections: Iterable[str], resources: Iterable[str]
+    ):
         """Raises GraphInvalid for a double name, an unknown parameter or a cycle, naming it."""
         self.stages = {found.name: found for found in map(stage_of, functions)}
         self._sections, self._resources = set(sections), set(resources)
         self.makers: dict[str, Stage] = {}
         for found in self.stages.values():
             if found.produces in self.makers:
-                raise GraphInvalid(f"{found.produces} is produced by {self.makers[found.produces].name} and {found.name}")
+                raise GraphInvalid(
+                    f"{found.produces} is produced by {self.makers[found.produces].name} and {found.name}"
+                )
             if found.produces in self._sections | self._resources:
                 raise GraphInvalid(f"{found.produces} is both an output of {found.name} and an input of the graph")
             self.makers[found.produces] = found
@@ -127,7 +131,9 @@ class Dag:
                         remedy=f"Known: {', '.join(sorted({*self.makers, *self._sections, *self._resources}))}.",
                     )
                 if found.place == "here" and name in self._resources - SENDABLE:
-                    raise GraphInvalid(f"stage {found.name} runs on Ray and cannot hold {name}", remedy="Place it at clients.")
+                    raise GraphInvalid(
+                        f"stage {found.name} runs on Ray and cannot hold {name}", remedy="Place it at clients."
+                    )
         try:
             self.order = tuple(TopologicalSorter(self.edges()).static_order())
         except CycleError as error:
@@ -162,7 +168,9 @@ class Dag:
                     lines.append(f'  "{self.makers[parameter].name}" -> "{name}" [label="{parameter}"];')
         return "\n".join([*lines, "}"])
 
-    def run(self, inputs: Inputs, *, run: str, store: ArtifactStore, metadata: Metadata, progress: Progress) -> dict[str, Any]:
+    def run(
+        self, inputs: Inputs, *, run: str, store: ArtifactStore, metadata: Metadata, progress: Progress
+    ) -> dict[str, Any]:
         """Run every stage, or reuse its result; returns all outputs by name.
 
         A failing stage lets those already running finish and starts no other. Raises what the stage raised if it is
@@ -209,7 +217,9 @@ class _Scheduler:
     def _execute(self, found: Stage) -> tuple[BaseModel, str]:
         begun = time.monotonic()
         inputs = {name: self.digests[name] for name in found.parameters if name in self.dag.makers}
-        parameters = {name: _plain(self.inputs.sections[name]) for name in found.parameters if name in self.inputs.sections}
+        parameters = {
+            name: _plain(self.inputs.sections[name]) for name in found.parameters if name in self.inputs.sections
+        }
         code = code_digest(found.function.__module__)
         key = _key(found.name, inputs, parameters, code)
         earlier = [] if found.volatile else self.metadata.find(key)
@@ -276,7 +286,8 @@ def _on_ray(found: Stage, arguments: dict[str, Any]) -> BaseModel:
         raise cause from error
     except ray.exceptions.WorkerCrashedError as error:
         raise StageFailed(
-            f"stage {found.name}: its process died", remedy="Look for an out-of-memory kill, then run the same command again."
+            f"stage {found.name}: its process died",
+            remedy="Look for an out-of-memory kill, then run the same command again.",
         ) from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,14 +15,33 @@ OBJECT_STORE = 256 * 1024 * 1024
 
 
 def quiet_environment() -> None:
-    """Switch off what dependencies would otherwise say to the outside, and keep Ray from installing anything."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
-    os.environ.setdefault("FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION", "1")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    """Settings that Ray, Flower and MLflow read when they are imported; call it before importing any of them.
+
+    Switches off what they would say to the outside, keeps them from installing anything, and gives a local Ray a
+    token that only this process and its workers know: its ports are open to every process of the machine.
+    """
+    defaults = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        # A run starts few workers; those Ray would start beforehand compete with them for the first seconds.
+        "RAY_prestart_worker_first_driver": "0",
+        "RAY_enable_metrics_collection": "0",
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+    }
+    if not found_cluster() and "ray" not in sys.modules:
+        defaults |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def found_cluster() -> bool:
+    """Whether RAY_ADDRESS names a cluster that is not ours to stop."""
+    return os.environ.get("RAY_ADDRESS") not in (None, "", "local")
 
 
 @contextmanager
@@ -32,13 +52,9 @@ def ray_engine() -> Iterator[None]:
     """
     quiet_environment()
     address = os.environ.get("RAY_ADDRESS")
-    if address and address not in ("local", "auto"):
+    started = not found_cluster()
+    if address and not started and address != "auto":
         _check_reachable(address)
-    started = address in (None, "", "local")
-    if started:
-        # Ray's own ports are open to every process of the machine; a token only this run knows keeps strangers out.
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     import ray
 
     if ray.is_initialized():

@@ -10,6 +10,15 @@ from pipeline.dag import Dag, Inputs
 from pipeline.federation import Federation
 from pipeline.progress import Progress, RunPlanned
 from pipeline.registry import Registry
+from pipeline.stages.blessing import blessing
+from pipeline.stages.deployment import deployment
+from pipeline.stages.enrolment import enrolment
+from pipeline.stages.evaluation import evaluation
+from pipeline.stages.ingestion import ingestion
+from pipeline.stages.preprocessing import preprocessing
+from pipeline.stages.registration import registration
+from pipeline.stages.training import training
+from pipeline.stages.validation import validation
 from pipeline.values import Deployment, EvaluationReport, ModelVersion, TrainedModel, ValidationReport, Verdict
 from pipeline.workspace import Workspace
 
@@ -32,16 +41,6 @@ class Outcome:
 
 def lifecycle_dag() -> Dag:
     """The linted graph of the lifecycle."""
-    from pipeline.stages.blessing import blessing
-    from pipeline.stages.deployment import deployment
-    from pipeline.stages.enrolment import enrolment
-    from pipeline.stages.evaluation import evaluation
-    from pipeline.stages.ingestion import ingestion
-    from pipeline.stages.preprocessing import preprocessing
-    from pipeline.stages.registration import registration
-    from pipeline.stages.training import training
-    from pipeline.stages.validation import validation
-
     return Dag(
         [enrolment, ingestion, validation, preprocessing, training, evaluation, blessing, registration, deployment],
         sections=Config.model_fields,

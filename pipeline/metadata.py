@@ -209,7 +209,9 @@ class Metadata:
 
     def output(self, execution: str, name: str) -> str | None:
         """Digest of one output."""
-        found = [link.artifact for link in self.links(execution=execution) if (link.direction, link.name) == ("OUTPUT", name)]
+        found = [
+            link.artifact for link in self.links(execution=execution) if (link.direction, link.name) == ("OUTPUT", name)
+        ]
         return found[0] if found else None
 
     def matching(self, prefix: str) -> list[tuple[str, str]]:

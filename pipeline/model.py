@@ -1,7 +1,12 @@
-"""The model: built from its configuration alone, so that every client and the endpoint build the same one."""
+"""The model: built from its configuration alone, so that every client and the endpoint build the same one.
+
+Training needs PyTorch. Scoring is a few matrix products and is done in numpy, at the client's evaluation and at the
+endpoint alike: one function, so that what was evaluated is what answers, and no replica pays for importing PyTorch.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,3 +51,45 @@ def build(config: ModelConfig, width: int) -> torch.nn.Sequential:
     for inputs, outputs in shapes(config, width):
         layers += [torch.nn.Linear(inputs, outputs), activations[config.activation]()]
     return torch.nn.Sequential(*layers[:-1])
+
+
+def scores(config: ModelConfig, width: int, weights: Weights, features: Weights) -> npt.NDArray[np.float64]:
+    """Probability of the positive class for each row of `features` [rows, width]; equal to the module's sigmoid."""
+    activations = {"relu": lambda x: np.maximum(x, 0), "tanh": np.tanh}
+    layers = list(by_layer(config, width, weights))
+    values = features
+    for matrix, bias in layers[:-1]:
+        values = activations[config.activation](values @ matrix.T + bias)
+    matrix, bias = layers[-1]
+    logits = (values @ matrix.T + bias)[:, 0].astype(np.float64)
+    return 1.0 / (1.0 + np.exp(-np.clip(logits, -500, 500)))
+
+
+def by_layer(config: ModelConfig, width: int, weights: Weights) -> Iterator[tuple[Weights, Weights]]:
+    """(matrix [out, in], bias [out]) of each layer of a flat vector."""
+    at = 0
+    for inputs, outputs in shapes(config, width):
+        end = at + inputs * outputs
+        yield weights[at:end].reshape(outputs, inputs), weights[end : end + outputs]
+        at = end + outputs
+
+
+def as_tensors(config: ModelConfig, width: int, weights: Weights) -> dict[str, Weights]:
+    """A flat vector as the named tensors of `build`'s state dict."""
+    tensors: dict[str, Weights] = {}
+    for layer, (matrix, bias) in enumerate(by_layer(config, width, weights)):
+        tensors[f"{2 * layer}.weight"], tensors[f"{2 * layer}.bias"] = np.ascontiguousarray(matrix), bias.copy()
+    return tensors
+
+
+def from_tensors(config: ModelConfig, width: int, tensors: Mapping[str, Weights]) -> Weights:
+    """The reverse of `as_tensors`. Raises ValueError when a tensor is missing, superfluous or of another shape."""
+    parts = []
+    for layer, (inputs, outputs) in enumerate(shapes(config, width)):
+        for name, shape in ((f"{2 * layer}.weight", (outputs, inputs)), (f"{2 * layer}.bias", (outputs,))):
+            if name not in tensors or tensors[name].shape != shape or tensors[name].dtype != np.float32:
+                raise ValueError(f"tensor {name} is missing or not float32 {shape}")
+            parts.append(tensors[name].reshape(-1))
+    if len(parts) != len(tensors):
+        raise ValueError("there are more tensors than the model has")
+    return np.concatenate(parts)

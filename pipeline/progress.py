@@ -69,14 +69,7 @@ class Traffic:
 
 
 Event = (
-    RunPlanned
-    | StageStarted
-    | StageFinished
-    | StageBroken
-    | RoundFinished
-    | ClientExcluded
-    | ClientWarned
-    | Traffic
+    RunPlanned | StageStarted | StageFinished | StageBroken | RoundFinished | ClientExcluded | ClientWarned | Traffic
 )
 
 Progress = Callable[[Event], None]

@@ -181,7 +181,9 @@ class RevealReply(Frozen):
     """Blob, where asked for: `value`: float32 weights or int64 counts, little-endian."""
 
     digest: str
-    spent: float | None = Field(description="Epsilon of this execution at this client, rounded up to 0.01; null: infinite.")
+    spent: float | None = Field(
+        description="Epsilon of this execution at this client, rounded up to 0.01; null: infinite."
+    )
     lifetime: float | None = Field(description="Epsilon of the client's ledger after it, rounded up to 0.01.")
 
 

@@ -15,10 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.engine import quiet_environment
 from privacy.errors import NotFound, VersionRefused
 
 CHAMPION = "champion"
-FILES = ("weights.safetensors", "features.json", "model.json", "schema.json", "metrics.json", "privacy.json", "lineage.json")
+FILES = (
+    "weights.safetensors",
+    "features.json",
+    "model.json",
+    "schema.json",
+    "metrics.json",
+    "privacy.json",
+    "lineage.json",
+)
 
 
 @dataclass(frozen=True)
@@ -53,8 +62,7 @@ class Registry:
     models: Path
 
     def _client(self) -> Any:
-        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-        os.environ["DO_NOT_TRACK"] = "true"
+        quiet_environment()
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -62,7 +70,9 @@ class Registry:
 
             return MlflowClient(tracking_uri=self.url, registry_uri=self.url)
 
-    def register(self, name: str, files: Mapping[str, bytes], metrics: Mapping[str, float], tags: Mapping[str, str]) -> Registered:
+    def register(
+        self, name: str, files: Mapping[str, bytes], metrics: Mapping[str, float], tags: Mapping[str, str]
+    ) -> Registered:
         """A new version of `name`. Registering equal files again gives the version they already have."""
         from mlflow.exceptions import MlflowException
 
@@ -82,7 +92,9 @@ class Registry:
         for file, content in files.items():
             (folder / file).write_bytes(content)
         experiment = client.get_experiment_by_name(name)
-        experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, str(self.models / name))
+        experiment_id = (
+            experiment.experiment_id if experiment else client.create_experiment(name, str(self.models / name))
+        )
         run = client.create_run(experiment_id, tags=dict(tags))
         for metric, value in metrics.items():
             client.log_metric(run.info.run_id, metric, value)

@@ -104,7 +104,9 @@ def unwrap(identity: Identity, leader: bytes, binding: bytes, wrapped: bytes) ->
         shared = identity.exchange(wrapped[:32]) + identity.exchange(leader)
         return ChaCha20Poly1305(_derive(shared, b"wrap" + binding)).decrypt(_ZERO_NONCE, wrapped[32:], binding)
     except (InvalidTag, ValueError):
-        raise SumRejected("the group key was not wrapped by the leader for this client and roster", travels=True) from None
+        raise SumRejected(
+            "the group key was not wrapped by the leader for this client and roster", travels=True
+        ) from None
 
 
 def seal_group(group: Group, binding: bytes) -> bytes:

@@ -96,10 +96,14 @@ def calibrate(epsilon: float, delta: float, sampling_rate: float, count: int) ->
     """
     if not epsilon > 0 or not math.isfinite(epsilon):
         raise PlanInvalid(
-            f"expected epsilon > 0, got {epsilon}", remedy="Choose a positive epsilon, or `privacy: none`.", travels=True
+            f"expected epsilon > 0, got {epsilon}",
+            remedy="Choose a positive epsilon, or `privacy: none`.",
+            travels=True,
         )
     if not 0 < delta < 1:
-        raise PlanInvalid(f"expected 0 < delta < 1, got {delta}", remedy="Choose a delta well below 1/rows.", travels=True)
+        raise PlanInvalid(
+            f"expected 0 < delta < 1, got {delta}", remedy="Choose a delta well below 1/rows.", travels=True
+        )
     mechanism: Mechanism = "sampled-gaussian" if sampling_rate < 1 else "gaussian"
 
     def cost(noise: float) -> float:

@@ -24,7 +24,7 @@ def serve(
     from pipeline.registry import Registry
     from pipeline.workspace import DEFAULT, Workspace
     from privacy.errors import NoChampion, NotFound
-    from server.serving import check_port, serving
+    from server.serving import check_port, start_endpoint, stop_endpoint
 
     space = Workspace(workspace or DEFAULT)
     registry = Registry(space.registry_url, space.models)
@@ -44,7 +44,8 @@ def serve(
         check_port(host, port)
     config = ServingConfig(host=host, port=port, replicas=replicas)
     stopped = threading.Event()
-    with ray_engine(), serving(config, registry, chosen) as url:
+    with ray_engine():
+        url = start_endpoint(config, registry, chosen)
         schema = json.loads(champion.read("schema.json"))
         typer.echo(f"  {chosen} v{champion.version} answers at {url}/predict      Ctrl-C stops it")
         typer.echo(f"  columns    {', '.join(schema['properties'])}")
@@ -52,6 +53,7 @@ def serve(
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopped.set())
         stopped.wait()
+        stop_endpoint()
     typer.echo("  stopped")
 
 

@@ -6,7 +6,9 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from safetensors.numpy import load
 
 from pipeline import model as models
 from pipeline.config import ModelConfig
@@ -14,9 +16,6 @@ from pipeline.contract import Numeric
 from pipeline.features import FeatureSpec
 from pipeline.registry import Registered
 from privacy.errors import VersionRefused
-
-if TYPE_CHECKING:
-    import torch
 
 
 class RowsRefused(ValueError):
@@ -29,24 +28,19 @@ class ServedModel:
 
     registered: Registered
     spec: FeatureSpec
-    module: torch.nn.Module
+    config: ModelConfig
+    weights: models.Weights
     description: Mapping[str, Any]
 
     @classmethod
     def load(cls, registered: Registered) -> ServedModel:
         """Raises VersionRefused when a file is missing, altered or does not fit the others."""
-        import torch
-        from safetensors.torch import load
-
-        torch.set_num_threads(1)
         spec = FeatureSpec.model_validate_json(registered.read("features.json"))
         config = ModelConfig.model_validate_json(registered.read("model.json"))
-        module = models.build(config, spec.width)
         try:
-            module.load_state_dict(load(registered.read("weights.safetensors")))
-        except (RuntimeError, ValueError) as error:
+            weights = models.from_tensors(config, spec.width, load(registered.read("weights.safetensors")))
+        except ValueError as error:
             raise VersionRefused(f"{registered.name} v{registered.version}: the weights do not fit: {error}") from None
-        module.eval()
         description = {
             "name": registered.name,
             "version": registered.version,
@@ -54,16 +48,14 @@ class ServedModel:
             "privacy": json.loads(registered.read("privacy.json")),
             "schema": json.loads(registered.read("schema.json")),
         }
-        return cls(registered, spec, module, description)
+        return cls(registered, spec, config, weights, description)
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
         """Probability of the positive class for each row. Raises RowsRefused."""
-        import torch
-
         checked = [self._checked(number, row) for number, row in enumerate(rows)]
-        features = torch.from_numpy(self.spec.matrix(self.spec.frame(checked)))
-        with torch.no_grad():
-            return [round(score, 6) for score in torch.sigmoid(self.module(features).squeeze(1)).tolist()]
+        features = self.spec.matrix(self.spec.frame(checked))
+        scores = models.scores(self.config, self.spec.width, self.weights, features)
+        return [round(score, 6) for score in scores.tolist()]
 
     def _checked(self, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
         if unknown := sorted(set(row) - set(self.spec.columns)):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from pipeline.config import ServingConfig
+from pipeline.engine import found_cluster
 from pipeline.registry import Registry
 from privacy.errors import PortInUse, ServingError
 
@@ -39,9 +39,11 @@ def check_port(host: str, port: int) -> None:
             ) from None
 
 
-@contextmanager
-def serving(config: ServingConfig, registry: Registry, name: str) -> Iterator[str]:
-    """The endpoint for as long as the block runs; yields its address. Ray must be running. Raises PortInUse."""
+def start_endpoint(config: ServingConfig, registry: Registry, name: str) -> str:
+    """Start the endpoint on the running Ray and return its address. It answers 503 until there is a champion.
+
+    Raises PortInUse.
+    """
     port = config.port or free_port(config.host)
     check_port(config.host, port)
     from ray import serve
@@ -53,15 +55,36 @@ def serving(config: ServingConfig, registry: Registry, name: str) -> Iterator[st
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     quiet = LoggingConfig(log_level="ERROR", enable_access_log=False)
     serve.start(http_options=HTTPOptions(host=config.host, port=port), logging_config=quiet)
-    try:
-        endpoint = Endpoint.options(  # type: ignore[attr-defined]
-            num_replicas=config.replicas, ray_actor_options={"num_cpus": 0}, logging_config=quiet
-        )
-        bound = endpoint.bind(registry, name, config.poll_seconds, config.max_rows)
-        serve.run(bound, name=APPLICATION, route_prefix="/")
-        yield f"http://{config.host}:{port}"
-    finally:
+    endpoint = Endpoint.options(  # type: ignore[attr-defined]
+        num_replicas=config.replicas, ray_actor_options={"num_cpus": 0}, logging_config=quiet
+    )
+    bound = endpoint.bind(registry, name, config.poll_seconds, config.max_rows)
+    serve.run(bound, name=APPLICATION, route_prefix="/")
+    return f"http://{config.host}:{port}"
+
+
+def stop_endpoint() -> None:
+    """Stop Serve on a cluster that goes on living; a Ray of our own takes Serve with it when it stops."""
+    if found_cluster():
+        from ray import serve
+
         serve.shutdown()
+
+
+def wait_for(url: str, version: int, seconds: float) -> None:
+    """Until the endpoint answers with `version`. Raises ServingError."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            served = call(f"{url}/health")["version"]
+            if served == version:
+                return
+            problem = f"it serves version {served}"
+        except ServingError as error:
+            problem = error.cause
+        if time.monotonic() > deadline:
+            raise ServingError(f"{url} does not serve version {version} after {seconds:.0f} s: {problem}")
+        time.sleep(0.1)
 
 
 def call(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -20,7 +20,9 @@ def simulate(
     config: Annotated[Path, typer.Argument(help="Configuration; default: seven crash registries.")] = DEFAULT_CONFIG,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting.")] = None,
     workspace: Annotated[Path | None, typer.Option(help="Folder of artifacts, versions and simulated clients.")] = None,
-    ask: Annotated[bool, typer.Option("--ask", help="Serve the champion for a moment and ask it one question.")] = False,
+    ask: Annotated[
+        bool, typer.Option("--ask", help="Serve the champion for a moment and ask it one question.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Run a whole federation on this machine: from data to a registered, private model.
@@ -37,37 +39,66 @@ def simulate(
 
 
 def _run(settings: Config, space: Workspace, *, ask: bool, as_json: bool) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
     from pipeline.console import showing
-    from pipeline.engine import ray_engine
+    from pipeline.engine import quiet_environment, ray_engine
     from simulations.homes import prepare_homes
-    from simulations.simulate import simulate as run
 
     prepare_homes(settings, space.clients)  # a wrong data set is known before Ray takes its seconds to start
-    with ray_engine():
-        with showing(as_json=as_json) as progress:
-            outcome = run(settings, space, progress)
-        answer = _ask(settings, space) if ask else None
-    report = _report(outcome, space)
-    if as_json:
-        print(json.dumps({"event": "Report", **report, "answer": answer}))
-    else:
-        _print_report(settings, outcome, space, answer)
+    quiet_environment()
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        loaded = aside.submit(_import_all, ask)  # while Ray starts
+        with ray_engine():
+            endpoint = aside.submit(_open_endpoint, settings, space) if ask else None
+            loaded.result()
+            from simulations.simulate import simulate as run
+
+            with showing(as_json=as_json) as progress:
+                outcome = run(settings, space, progress)
+            answer = _ask(settings, outcome, endpoint.result()) if endpoint else None
+            if as_json:
+                print(json.dumps({"event": "Report", **_report(outcome, space), "answer": answer}), flush=True)
+            else:
+                _print_report(settings, outcome, space, answer)
+            if endpoint:
+                _close_endpoint()
 
 
-def _ask(settings: Config, space: Workspace) -> dict[str, object]:
-    """One real question over HTTP to the version just deployed. A taken port is replaced by a free one."""
+def _import_all(ask: bool) -> None:
+    from importlib import import_module
+
+    for module in ("pipeline.lifecycle", "simulations.simulate", "simulations.grid", *["server.endpoint"] * ask):
+        import_module(module)
+
+
+def _open_endpoint(settings: Config, space: Workspace) -> str:
+    """Serve starts beside the run and waits for the champion. A taken port is replaced by a free one."""
     from pipeline.registry import Registry
     from privacy.errors import PortInUse
-    from server.serving import call, check_port, serving
+    from server.serving import check_port, start_endpoint
 
     config = settings.serving
     try:
         check_port(config.host, config.port)
     except PortInUse:
         config = config.model_copy(update={"port": 0})
+    return start_endpoint(config, Registry(space.registry_url, space.models), settings.name)
+
+
+def _close_endpoint() -> None:
+    from server.serving import stop_endpoint
+
+    stop_endpoint()
+
+
+def _ask(settings: Config, outcome: Outcome, url: str) -> dict[str, object]:
+    """One real question over HTTP to the champion."""
+    from server.serving import call, wait_for
+
+    wait_for(url, outcome.deployment.version, seconds=60)
     row = settings.data.example()
-    with serving(config, Registry(space.registry_url, space.models), settings.name) as url:
-        return {"row": row, **call(f"{url}/predict", {"rows": [row]})}
+    return {"row": row, **call(f"{url}/predict", {"rows": [row]})}
 
 
 def _report(outcome: Outcome, space: Workspace) -> dict[str, object]:
@@ -101,7 +132,9 @@ def _print_report(settings: Config, outcome: Outcome, space: Workspace, answer: 
     wide = Console(highlight=False, soft_wrap=True)
     evaluation, version = outcome.evaluation, outcome.version
     state = "is champion" if outcome.deployment.promoted else f"is NOT champion ({'; '.join(outcome.verdict.reasons)})"
-    rival = f" (v{outcome.verdict.champion}: {outcome.verdict.champion_roc_auc:.3f})" if outcome.verdict.champion else ""
+    rival = (
+        f" (v{outcome.verdict.champion}: {outcome.verdict.champion_roc_auc:.3f})" if outcome.verdict.champion else ""
+    )
     wide.print()
     wide.print(
         f"  [bold]Model {version.name} v{version.version}[/] {state}      "
@@ -136,10 +169,6 @@ def _epsilon(value: object) -> str:
     return f"epsilon {value:.2f}" if isinstance(value, float) else "epsilon infinite"
 
 
-
-
 def register(app: typer.Typer) -> None:
     """Add this room's commands."""
     app.command()(simulate)
-
-

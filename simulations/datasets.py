@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from privacy.errors import ConfigError, SourceMissing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FARS = "fars"
 
@@ -19,20 +21,27 @@ def dataset_path(name: str) -> Path:
     path = Path(name)
     if path.suffix not in (".csv", ".parquet"):
         raise ConfigError(
-            f"simulation.dataset {name!r} is neither `fars` nor a .csv or .parquet file", remedy="Give a path to a table."
+            f"simulation.dataset {name!r} is neither `fars` nor a .csv or .parquet file",
+            remedy="Give a path to a table.",
         )
     if not path.is_file():
-        raise SourceMissing(f"simulation.dataset: there is no file {path}", remedy="Check the path; it is relative to here.")
+        raise SourceMissing(
+            f"simulation.dataset: there is no file {path}", remedy="Check the path; it is relative to here."
+        )
     return path.absolute()
 
 
 def load_dataset(name: str) -> pd.DataFrame:
     """The table, one row a record. Raises SourceMissing, ConfigError."""
+    import pandas as pd
+
     path = dataset_path(name)
     if name == FARS:
         return _read_keel(path)
     try:
-        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str, keep_default_na=False)
+        return (
+            pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str, keep_default_na=False)
+        )
     except (ValueError, OSError) as error:
         raise ConfigError(f"{path.name} is not a readable table: {str(error).splitlines()[0]}") from None
 
@@ -48,6 +57,8 @@ def _fars_path() -> Path:
 
 def _read_keel(path: Path) -> pd.DataFrame:
     """KEEL format: `@attribute NAME {a,b}` or `@attribute NAME real [0,1]` lines, then `@data` and comma-separated rows."""
+    import pandas as pd
+
     names: list[str] = []
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):

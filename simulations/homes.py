@@ -14,8 +14,7 @@ from clients.home import Home, write_atomically
 from clients.policy import ClientPolicy
 from pipeline.config import Config, SimulationConfig
 from privacy.errors import ConfigError
-from simulations.datasets import dataset_path, load_dataset
-from simulations.partition import partition
+from simulations.datasets import dataset_path
 
 MARK = "dataset.json"
 
@@ -24,13 +23,18 @@ def prepare_homes(config: Config, folder: Path) -> dict[str, Path]:
     """Client name -> home, ready for the run. Raises ConfigError, SourceMissing."""
     simulation = config.simulation
     if simulation is None:
-        raise ConfigError("the configuration has no section `simulation`", remedy="Name a data set: simulation.dataset.")
+        raise ConfigError(
+            "the configuration has no section `simulation`", remedy="Name a data set: simulation.dataset."
+        )
     identity = _identity(simulation)
     mark = folder / MARK
     names: list[str]
     if mark.exists() and (known := json.loads(mark.read_text()))["identity"] == identity:
         names = known["clients"]
     else:
+        from simulations.datasets import load_dataset
+        from simulations.partition import partition
+
         names = []
         mark.unlink(missing_ok=True)
         for name, frame in partition(load_dataset(simulation.dataset), simulation):

@@ -9,7 +9,9 @@ from pipeline.values import EvaluationReport, Verdict
 
 
 @stage(produces="verdict", place="here", cpus=0.5, retries=1, timeout=120)
-def blessing(registry: Registry, evaluation_report: EvaluationReport, name: str, registration: RegistrationConfig) -> Verdict:
+def blessing(
+    registry: Registry, evaluation_report: EvaluationReport, name: str, registration: RegistrationConfig
+) -> Verdict:
     """The verdict, with every reason against the model. A champion in the registry is what it is compared with."""
     auc = evaluation_report.metrics["roc_auc"]
     reasons = []

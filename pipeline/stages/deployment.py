@@ -13,6 +13,4 @@ def deployment(registry: Registry, model_version: ModelVersion, verdict: Verdict
     if verdict.blessed:
         registry.promote(model_version.name, model_version.version)
         return Deployment(name=model_version.name, version=model_version.version, promoted=True)
-    return Deployment(
-        name=model_version.name, version=verdict.champion or model_version.version, promoted=False
-    )
+    return Deployment(name=model_version.name, version=verdict.champion or model_version.version, promoted=False)

@@ -52,7 +52,7 @@ def registration(
         "sottovoce": own_version(),
     }
     files = {
-        "weights.safetensors": save(by_layer(model, feature_set.spec.width, weights)),
+        "weights.safetensors": save(models.as_tensors(model, feature_set.spec.width, weights)),
         "features.json": feature_set.spec.model_dump_json(indent=1).encode(),
         "model.json": model.model_dump_json(indent=1).encode(),
         "schema.json": json.dumps(row_schema(data), indent=1).encode(),
@@ -71,18 +71,6 @@ def registration(
     )
 
 
-def by_layer(model: ModelConfig, width: int, weights: models.Weights) -> dict[str, models.Weights]:
-    """The flat vector as the named tensors of `pipeline.model.build`'s state dict."""
-    tensors: dict[str, models.Weights] = {}
-    at = 0
-    for layer, (inputs, outputs) in enumerate(models.shapes(model, width)):
-        matrix, bias = weights[at : at + inputs * outputs], weights[at + inputs * outputs : at + (inputs + 1) * outputs]
-        tensors[f"{2 * layer}.weight"] = np.ascontiguousarray(matrix.reshape(outputs, inputs))
-        tensors[f"{2 * layer}.bias"] = np.ascontiguousarray(bias)
-        at += (inputs + 1) * outputs
-    return tensors
-
-
 def row_schema(data: DataContract) -> dict[str, object]:
     """JSON Schema of one raw row as the endpoint takes it."""
     properties: dict[str, object] = {
@@ -97,7 +85,9 @@ def row_schema(data: DataContract) -> dict[str, object]:
 def privacy_statement(privacy: Privacy, encryption: EncryptionConfig) -> PrivacyStatement:
     """What may be said about a model trained under these settings."""
     summed = (
-        "updates were summed under encryption" if encryption.scheme == "bfv" else "UPDATES WERE SUMMED WITHOUT ENCRYPTION"
+        "updates were summed under encryption"
+        if encryption.scheme == "bfv"
+        else "UPDATES WERE SUMMED WITHOUT ENCRYPTION"
     )
     if privacy == "none":
         return PrivacyStatement(

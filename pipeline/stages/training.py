@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from functools import lru_cache
+from functools import cache
 
 from pipeline import model as models
 from pipeline.config import EncryptionConfig, ModelConfig, Privacy, TrainingConfig
@@ -42,7 +42,7 @@ def training(
     rounds = _Rounds(journal)
     initial = models.initial_weights(model, spec.width, training.seed).astype("<f4").tobytes()
 
-    @lru_cache(maxsize=None)
+    @cache
     def base(client: str) -> TrainRequest:
         return TrainRequest(
             execution=journal.execution,
@@ -145,7 +145,9 @@ class _Rounds:
         return tuple(ref for number, ref in self.sums.items() if number > self._given.get(client, 0))
 
     def blobs_for(self, client: str) -> dict[str, bytes]:
-        return sum_blobs((ref, self._sum(ref.round)) for ref in self.unseen_by(client) or self.last()) if self.sums else {}
+        return (
+            sum_blobs((ref, self._sum(ref.round)) for ref in self.unseen_by(client) or self.last()) if self.sums else {}
+        )
 
     def _sum(self, number: int) -> bytes:
         if number not in self._sealed:
