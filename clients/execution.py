@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,7 @@ class ExecutionState:
         self._prune()
 
     @cached_property
-    def _listing(self) -> dict[str, object]:
+    def _listing(self) -> dict[str, Any]:
         try:
             return read_json(self.folder / "group.json")
         except FileNotFoundError:
@@ -67,9 +68,7 @@ class ExecutionState:
 
     @cached_property
     def roster(self) -> dict[str, bytes]:
-        names = self._listing["roster"]
-        assert isinstance(names, dict)
-        return {name: bytes.fromhex(key) for name, key in names.items()}
+        return {name: bytes.fromhex(key) for name, key in self._listing["roster"].items()}
 
     @cached_property
     def holder(self) -> Holder:

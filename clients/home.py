@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -132,7 +133,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
-def read_json(path: Path) -> dict[str, object]:
+def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from one of the home's own files."""
-    content: dict[str, object] = json.loads(path.read_text())
+    content: dict[str, Any] = json.loads(path.read_text())
     return content

@@ -13,9 +13,9 @@ from pipeline.protocol import Blobs, TrainReply, TrainRequest, weights_from
 from privacy.cipher import Statement
 from privacy.dpsgd import Optimisation, flat, load_flat, train_round
 from privacy.errors import ProtocolError, RoundLost
-from privacy.ledger import Population, Release
+from privacy.ledger import Population
 from privacy.noise import SecureNoise
-from privacy.plan import DPPlan, counts_release
+from privacy.plan import DPPlan, Release, counts_release
 from privacy.quantise import Quantiser
 
 

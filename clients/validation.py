@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pandera.pandas as pa
 
@@ -79,24 +80,22 @@ def _within(column: Numeric) -> pa.Check:
     return pa.Check(declared, name="declared bounds")
 
 
-def _ranking_power(values: pd.Series, positive: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float:
+def _ranking_power(values: pd.Series, positive: npt.NDArray[np.bool_]) -> float:
     """ROC-AUC of the label ranked by this column alone, in its better direction.
 
     Names are ranked by their positive share, computed on the other half of the rows: a column of rare names is
     otherwise its own answer.
     """
     if pd.api.types.is_numeric_dtype(values):
-        auc = _auc(values.fillna(values.median()).rank().to_numpy(), positive)
+        auc = _auc(values.fillna(values.median()).fillna(0.0).rank().to_numpy(dtype=np.float64), positive)
         return max(auc, 1 - auc)
     half = np.arange(len(values)) % 2 == 0
     share = pd.Series(positive[half]).groupby(values.to_numpy()[half]).mean()
     scores = values[~half].map(share).fillna(positive.mean()).to_numpy()
-    return _auc(pd.Series(scores).rank().to_numpy(), positive[~half])
+    return _auc(pd.Series(scores).rank().to_numpy(dtype=np.float64), positive[~half])
 
 
-def _auc(
-    ranks: np.ndarray[tuple[int], np.dtype[np.float64]], positive: np.ndarray[tuple[int], np.dtype[np.bool_]]
-) -> float:
+def _auc(ranks: npt.NDArray[np.floating[Any]], positive: npt.NDArray[np.bool_]) -> float:
     ones = int(positive.sum())
     zeros = len(positive) - ones
     if not ones or not zeros:

@@ -1,4 +1,4 @@
-"""What code a result depends on: the source of a module and of every module of the project it imports, in one digest."""
+"""What code a result depends on: the sources of a module and of every project module it imports, in one digest."""
 
 from __future__ import annotations
 

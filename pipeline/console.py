@@ -25,6 +25,7 @@ from pipeline.progress import (
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 
 @contextmanager
@@ -144,7 +145,7 @@ class LiveTable:
                 self._down += event.down
         self._live.update(self._table())
 
-    def _table(self) -> object:
+    def _table(self) -> Table:
         from rich.table import Table
 
         table = Table(title=self._title, title_justify="left", box=None, pad_edge=True)

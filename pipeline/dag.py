@@ -2,9 +2,9 @@
 
 A stage declares what it produces; a parameter of that name in another stage is an edge. Every other parameter is a
 section of the configuration or a resource of the run (the federation, the store). The graph is linted before anything
-runs and scheduled with graphlib: whatever is ready runs at once. A stage that computes is a Ray task with its
-own resources, retries and timeout; a stage that asks clients runs in a thread of the driver, beside the grid, because its work
-is on the clients.
+runs and scheduled with graphlib: whatever is ready runs at once. A stage that computes is a Ray task with its own
+resources, retries and timeout; a stage that asks clients runs in a thread of the driver, beside the grid, because its
+work is on the clients.
 
 An execution is identified by a key over stage, inputs, parameters and code. A complete execution with that key
 is reused; one that was interrupted is resumed under its own id, so that clients recognise it.
@@ -163,9 +163,11 @@ class Dag:
             style = ', style="rounded,filled", fillcolor="#eef3ff"' if self.stages[name].place == "clients" else ""
             lines.append(f'  "{name}" [label="{name}"{style}];')
         for name in self.order:
-            for parameter in self.stages[name].parameters:
-                if parameter in self.makers:
-                    lines.append(f'  "{self.makers[parameter].name}" -> "{name}" [label="{parameter}"];')
+            lines += [
+                f'  "{self.makers[parameter].name}" -> "{name}" [label="{parameter}"];'
+                for parameter in self.stages[name].parameters
+                if parameter in self.makers
+            ]
         return "\n".join([*lines, "}"])
 
     def run(

@@ -225,7 +225,7 @@ class Metadata:
             return Execution(*db.execute(sa.select(_executions).where(_executions.c.id == id)).one())
 
     def ancestry(self, digest: str) -> Iterator[tuple[int, Link, Execution]]:
-        """The makers of an artifact and of everything it was made from: (depth, output link, execution), depth first."""
+        """Who made an artifact and everything it was made from: (depth, output link, execution), depth first."""
         seen: set[tuple[str, str]] = set()
 
         def walk(artifact: str, depth: int) -> Iterator[tuple[int, Link, Execution]]:

@@ -6,7 +6,8 @@ endpoint alike: one function, so that what was evaluated is what answers, and no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,10 +22,17 @@ Weights = npt.NDArray[np.float32]
 """All parameters as one vector: for each layer its matrix [out, in], row by row, then its bias [out]."""
 
 
+def _relu(values: Weights) -> Weights:
+    return np.maximum(values, 0)
+
+
+_ACTIVATIONS: dict[str, Callable[[Weights], Weights]] = {"relu": _relu, "tanh": np.tanh}
+
+
 def shapes(config: ModelConfig, width: int) -> list[tuple[int, int]]:
     """(inputs, outputs) of each layer; the last has one output, the logit of the positive class."""
     widths = [width, *config.hidden, 1]
-    return list(zip(widths, widths[1:], strict=False))
+    return list(itertools.pairwise(widths))
 
 
 def parameter_count(config: ModelConfig, width: int) -> int:
@@ -55,11 +63,10 @@ def build(config: ModelConfig, width: int) -> torch.nn.Sequential:
 
 def scores(config: ModelConfig, width: int, weights: Weights, features: Weights) -> npt.NDArray[np.float64]:
     """Probability of the positive class for each row of `features` [rows, width]; equal to the module's sigmoid."""
-    activations = {"relu": lambda x: np.maximum(x, 0), "tanh": np.tanh}
     layers = list(by_layer(config, width, weights))
     values = features
     for matrix, bias in layers[:-1]:
-        values = activations[config.activation](values @ matrix.T + bias)
+        values = _ACTIVATIONS[config.activation](values @ matrix.T + bias)
     matrix, bias = layers[-1]
     logits = (values @ matrix.T + bias)[:, 0].astype(np.float64)
     return 1.0 / (1.0 + np.exp(-np.clip(logits, -500, 500)))

@@ -17,7 +17,6 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from pydantic import BaseModel, Field, ValidationError
 
 from pipeline.config import (
-    DataContract,
     EncryptionConfig,
     EvaluationConfig,
     ModelConfig,
@@ -25,7 +24,7 @@ from pipeline.config import (
     TrainingConfig,
     ValidationConfig,
 )
-from pipeline.contract import Frozen
+from pipeline.contract import DataContract, Frozen
 from pipeline.features import FeatureSpec
 from privacy.errors import ProtocolError
 

@@ -1,1 +1,1 @@
-"""What makes a release safe: plans, accounting, the ledger, DP-SGD, encrypted sums, keys. Knows nothing of Flower or Ray."""
+"""What makes a release safe: plans, accounting, ledger, DP-SGD, encrypted sums, keys. Knows neither Flower nor Ray."""

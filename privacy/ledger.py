@@ -297,7 +297,7 @@ def _exposures(rows: Sequence[Row]) -> Iterator[list[Release]]:
                     if row.population.low <= low and high <= row.population.high
                     for release in row.releases
                 ]
-                for low, high in zip(edges, edges[1:], strict=False)
+                for low, high in itertools.pairwise(edges)
             ]
         )
     if math.prod(len(choice) for choice in choices) > MAX_KINDS:

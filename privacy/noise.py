@@ -27,7 +27,7 @@ class SecureNoise:
     def uniform(self, count: int) -> Floats:
         """`count` float64 in [0, 1), 53 random bits each."""
         words = np.frombuffer(self._stream.update(bytes(8 * count)), dtype=np.uint64)
-        return (words >> np.uint64(11)) * 2.0**-53
+        return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def normal(self, count: int) -> Floats:
         """`count` standard normal float64 (Box-Muller)."""

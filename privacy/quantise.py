@@ -49,7 +49,7 @@ class Quantiser:
     @property
     def resolution(self) -> float:
         """Distance between two neighbouring values that can be represented."""
-        return 2 * self.bound / (2**self.bits - 1)
+        return 2 * self.bound / float(2**self.bits - 1)
 
     def encode(self, values: npt.NDArray[np.float32] | Floats, source: SecureNoise) -> Integers:
         """Slots: int64 [ceil(n / 2)], each below 2^42, from n real values. Raises PlanInvalid if one is not finite."""
@@ -73,7 +73,7 @@ class Quantiser:
         lanes[0::2] = slots & (2**LANE_BITS - 1)
         lanes[1::2] = slots >> LANE_BITS
         check_lanes(lanes, clients * (2**self.bits - 1))
-        return lanes[:count] * (self.resolution / clients) - self.bound
+        return lanes[:count].astype(np.float64) * (self.resolution / clients) - self.bound
 
 
 def check_lanes(values: Integers, largest: int) -> None:

@@ -149,11 +149,12 @@ def _print_report(settings: Config, outcome: Outcome, space: Workspace, answer: 
             f"{_epsilon(evaluation.spent.get(client))}, lifetime {_epsilon(evaluation.lifetime[client])}"
         )
     seen = sum(1 for clients in outcome.model.rounds.values() if clients)
-    wide.print(
-        f"  The coordinator saw outcomes of checks, {seen + 1} sums it could not read, the revealed counts and the final model."
-        if settings.encryption.scheme == "bfv"
-        else f"  [bold red]NOT ENCRYPTED:[/] the coordinator could read each of {seen + 1} x {len(evaluation.clients)} updates."
-    )
+    if settings.encryption.scheme == "bfv":
+        wide.print(
+            f"  The coordinator saw outcomes of checks, {seen + 1} sums it could not read, the counts and the model."
+        )
+    else:
+        wide.print("  [bold red]NOT ENCRYPTED:[/] the coordinator could read every client's update in every round.")
     wide.print()
     if answer:
         wide.print(f"  asked      {json.dumps(answer['row'])}")

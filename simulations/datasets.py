@@ -56,14 +56,16 @@ def _fars_path() -> Path:
 
 
 def _read_keel(path: Path) -> pd.DataFrame:
-    """KEEL format: `@attribute NAME {a,b}` or `@attribute NAME real [0,1]` lines, then `@data` and comma-separated rows."""
+    """KEEL format: `@attribute NAME ...` lines, then `@data` and comma-separated rows."""
     import pandas as pd
 
+    head = 0
     names: list[str] = []
     with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
+        for line in lines:
+            head += 1
             if line.startswith("@attribute"):
                 names.append(line.split()[1].partition("{")[0])
             elif line.startswith("@data"):
                 break
-    return pd.read_csv(path, skiprows=number, header=None, names=names, dtype=str, skipinitialspace=True)
+    return pd.read_csv(path, skiprows=head, header=None, names=names, dtype=str, skipinitialspace=True)

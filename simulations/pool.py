@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from flwr.app import Context, Error, Message
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 
-from simulations.worker import Parcel, Worker
+from simulations.worker import Parcel, Worker, delivered
 
 Deliver = Callable[[Message | None], None]
 
@@ -110,7 +110,5 @@ class WorkerPool:
 
 
 def _crashed(parcel: Parcel) -> Message:
-    from flwr.app import RecordDict
-
-    message = Message(content=RecordDict(), metadata=parcel.metadata)
+    message = delivered(RecordDict(), parcel.metadata)
     return Message(Error(ErrorCode.CLIENT_APP_CRASHED, "the client's process died"), reply_to=message)

@@ -44,7 +44,7 @@ class Worker:
     def handle(self, parcel: Parcel, context: Context) -> tuple[Message, Context]:
         """Run the app. What it raises becomes an error reply, as on a SuperNode."""
         content = RecordDict({name: self._record(part) for name, part in parcel.records})
-        message = Message(content=content, metadata=parcel.metadata)
+        message = delivered(content, parcel.metadata)
         try:
             reply = self._app(message, context)
         except Exception as error:  # what an app raises is its reply
@@ -63,6 +63,11 @@ class Worker:
         self._cache.move_to_end(key)
         record = self._cache[key]
         return type(record)(dict(record))  # type: ignore[arg-type]  # an app may change its record, not the cached one
+
+
+def delivered(content: RecordDict, metadata: Metadata) -> Message:
+    """A message as its receiver sees it. Flower has no public constructor that takes metadata."""
+    return Message(content=content, metadata=metadata)  # type: ignore[call-overload,no-any-return]
 
 
 def load_app(reference: str) -> ClientApp:

@@ -1,0 +1,59 @@
+"""Fixtures shared by all rooms: one Ray for the whole session, one table, one trained workspace."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Config
+from pipeline.engine import quiet_environment
+from tests import support
+
+quiet_environment()
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[None]:
+    """Ray, started once and stopped at the end."""
+    from pipeline.engine import ray_engine
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with ray_engine():
+            yield
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return support.write_table(tmp_path_factory.mktemp("table"))
+
+
+@pytest.fixture
+def config(dataset: Path) -> Config:
+    return support.configured(dataset)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A workspace in which one run was completed, and what it made."""
+
+    config: Config
+    workspace: object
+    outcome: object
+
+
+@pytest.fixture(scope="session")
+def trained(engine: None, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """One finished run over in-process clients; tests only read it."""
+    from pipeline.lifecycle import run_lifecycle
+    from pipeline.progress import silent
+    from pipeline.workspace import Workspace
+
+    config = support.configured(dataset)
+    workspace = Workspace(tmp_path_factory.mktemp("trained"), config.storage)
+    grid = support.LocalGrid(support.homes_for(config, workspace.clients))
+    return Trained(config, workspace, run_lifecycle(config, grid, workspace, silent))

@@ -1,0 +1,164 @@
+"""A small federation for tests: a table nobody has seen, its configuration, and a grid that runs clients in-process."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from clients.app import app as client_app
+from pipeline.config import Config
+from pipeline.configfile import parse
+from pipeline.engine import quiet_environment
+from simulations.homes import prepare_homes
+
+WARDS = ("east", "north", "south", "west", "centre", "harbour")
+
+
+def table(rows: int = 1800, seed: int = 0) -> pd.DataFrame:
+    """Invented hospital stays: a label that age, ward habits and a lab value predict, with unknowns and duplicates."""
+    draw = np.random.default_rng(seed)
+    age = draw.integers(18, 95, rows)
+    lab = draw.normal(5, 2, rows).clip(0, 12).round(1)
+    unit = draw.choice(["medical", "surgical", "intensive"], rows, p=[0.5, 0.3, 0.2])
+    risk = 0.05 * (age - 60) + 0.5 * (lab - 5) + np.where(unit == "intensive", 1.2, -0.2)
+    died = draw.random(rows) < 1 / (1 + np.exp(-risk))
+    frame = pd.DataFrame(
+        {
+            "ward": draw.choice(WARDS, rows),
+            "age": age,
+            "lab": np.where(draw.random(rows) < 0.05, -1, lab),
+            "unit": unit,
+            "shoe_size": draw.integers(36, 47, rows),
+            "discharge": np.where(died, "morgue", "home"),
+            "died": np.where(died, "yes", "no"),
+        }
+    )
+    return frame
+
+
+def settings(dataset: Path, **changes: Any) -> dict[str, Any]:
+    """A configuration tree for `table`, small enough for a test."""
+    tree: dict[str, Any] = {
+        "name": "stay",
+        "privacy": {"unit": "record", "epsilon": 3.0, "delta": 1e-5},
+        "federation": {"min_cohort": 4, "timeout": 60.0},
+        "model": {"hidden": [8]},
+        "training": {"rounds": 3, "local_epochs": 2, "expected_batch": 64, "learning_rate": 0.5},
+        "evaluation": {"bins": 10},
+        "simulation": {"dataset": str(dataset), "partition_by": "ward", "lifetime_epsilon": 20.0, "workers": 2},
+        "serving": {"poll_seconds": 0.2},
+        "data": {
+            "label": {"column": "died", "positive": ["yes"]},
+            "min_rows": 50,
+            "forbidden": {"discharge": "known only afterwards"},
+            "columns": {
+                "age": {"kind": "numeric", "low": 18, "high": 95},
+                "lab": {"kind": "numeric", "low": 0, "high": 12, "unknown": [-1]},
+                "unit": {"kind": "categorical", "categories": ["medical", "surgical", "intensive"]},
+            },
+        },
+    }
+    for path, value in changes.items():
+        node = tree
+        *parents, last = path.split("__")
+        for name in parents:
+            node = node.setdefault(name, {})
+        node[last] = value
+    return tree
+
+
+def configured(dataset: Path, **changes: Any) -> Config:
+    """`settings` as a configuration; `a__b=c` changes one."""
+    return parse(Config, settings(dataset, **changes), "test.yaml")
+
+
+def write_config(path: Path, dataset: Path, **changes: Any) -> Path:
+    path.write_text(yaml.safe_dump(settings(dataset, **changes), sort_keys=False))
+    return path
+
+
+def write_table(folder: Path, **arguments: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "stays.csv"
+    table(**arguments).to_csv(path, index=False)
+    return path
+
+
+Fault = Callable[[Message, Context], Message | None]
+"""What happens to one message at one client instead of the app's own work; None: no reply at all."""
+
+
+class LocalGrid(Grid):
+    """Runs the real ClientApp in this process, one message after the other. `faults` go by (client, message type)."""
+
+    def __init__(self, homes: Mapping[str, Path], app: ClientApp = client_app) -> None:
+        quiet_environment()
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+        self.run_info = Run.create_empty(1)
+        self.app = app
+        self.names = {100 + index: name for index, name in enumerate(sorted(homes))}
+        self.contexts = {
+            node: Context(1, node, {"home": str(homes[name])}, RecordDict(), {}) for node, name in self.names.items()
+        }
+        self.faults: dict[tuple[str, str], Fault] = {}
+        self.sent: list[tuple[str, str]] = []
+        self.replies: list[tuple[str, Message]] = []
+        self._numbers = itertools.count(1)
+
+    def set_run(self, run: Run) -> None:
+        self.run_info = run
+
+    @property
+    def run(self) -> Run:
+        return self.run_info
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> list[int]:
+        return list(self.names)
+
+    def push_messages(self, messages: Any) -> list[str]:
+        raise NotImplementedError
+
+    def pull_messages(self, message_ids: Any) -> list[Message]:
+        raise NotImplementedError
+
+    def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> list[Message]:
+        return [reply for _, reply in self.stream(list(messages), timeout or 60.0)]
+
+    def stream(self, messages: Sequence[Message], timeout: float) -> Iterator[tuple[int, Message]]:
+        for index, message in enumerate(messages):
+            node, kind = message.metadata.dst_node_id, message.metadata.message_type
+            name = self.names[node]
+            self.sent.append((name, kind))
+            fault = self.faults.get((name, kind))
+            reply = (fault or self.app)(message, self.contexts[node])
+            if reply is not None:
+                self.replies.append((name, reply))
+                yield index, reply
+
+    def count(self, kind: str) -> int:
+        return sum(sent == kind for _, sent in self.sent)
+
+
+def fails(text: str = "boom") -> Fault:
+    """The reply of an app that raised, as Flower makes it, data and all."""
+    return lambda message, context: Message(Error(2, f"<class 'ValueError'>:<'{text}'>"), reply_to=message)
+
+
+def homes_for(config: Config, folder: Path) -> dict[str, Path]:
+    return prepare_homes(config, folder)
