@@ -43,7 +43,7 @@ class EncryptionConfig(Frozen):
 
 
 class FederationConfig(Frozen):
-    """Who has to take part."""
+    """Which clients a run waits for, and how many it needs."""
 
     min_cohort: int = Field(5, ge=2, description="Fewest clients in any sum; clients enforce it too.")
     timeout: float = Field(600.0, gt=0, description="Seconds to wait for the replies of one request.")

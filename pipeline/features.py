@@ -66,7 +66,7 @@ def _encode(column: Column, values: pd.Series) -> Matrix:
         unknown = ~np.isfinite(raw) | np.isin(raw, column.unknown)
         scaled = (np.clip(raw, column.low, column.high) - column.low) / (column.high - column.low)
         return np.stack([np.where(unknown, 0.0, scaled), unknown], axis=1).astype(np.float32)
-    codes = pd.Categorical(values, categories=list(column.categories)).codes.astype(np.int64)
+    codes = pd.Index(column.categories, dtype="str").get_indexer(pd.Index(values, dtype="str"))
     places = np.where(codes < 0, len(column.categories), codes)
     hot = np.zeros((len(places), len(column.categories) + 1), dtype=np.float32)
     hot[np.arange(len(places)), places] = 1.0

@@ -29,11 +29,16 @@ from privacy.errors import CohortTooSmall, RevealDisagreement, SumRejected
 
 @dataclass(frozen=True)
 class SealedSum:
-    """A sum nobody has opened yet. `lost`: clients that were charged for it but had been interrupted."""
+    """A sum nobody has opened yet; empty `clients`: there is none, because of `lost` or `rejected`.
+
+    lost: clients that were charged for it but had been interrupted. rejected: clients for which the sum before it did
+    not verify; they did nothing and were charged nothing.
+    """
 
     clients: tuple[ClientName, ...]
     sealed: bytes
     lost: tuple[ClientName, ...] = ()
+    rejected: tuple[ClientName, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,8 @@ class SecureSum:
     ) -> SealedSum:
         """Ask every member and add what arrives, one reply at a time.
 
-        Raises CohortTooSmall when too few answered, unless the missing were interrupted after they had been charged:
-        then `clients` is empty and the sum is lost.
+        Raises CohortTooSmall when too few answered, unless that is explained by interrupted clients (the sum is lost)
+        or by clients that rejected the sum before (it has to be dropped): then `clients` is empty.
         """
         adder = new_adder(self._encryption.scheme)
         asked: Asked[TrainReply | EvaluateReply] = Asked()
@@ -112,15 +117,20 @@ class SecureSum:
             item.blobs.clear()
             asked.answers.append(item)
         lost = tuple(failure.client for failure in asked.failures if failure.code == "round-lost")
-        if len(asked.answers) < self._federation.min_cohort <= len(asked.answers) + len(lost):
-            return SealedSum((), b"", lost)
+        rejected = tuple(failure.client for failure in asked.failures if failure.code == "sum-rejected")
+        least = self._federation.min_cohort
+        if len(asked.answers) < least <= len(asked.answers) + max(len(lost), len(rejected)):
+            return SealedSum((), b"", lost, rejected)
         self._federation.demand(action.value, asked)
         return SealedSum(tuple(asked.clients), adder.total(), lost)
 
-    def reveal(self, request: Callable[[ClientName, bool], RevealRequest], blobs: Callable[[str], Blobs]) -> Revealed:
+    def reveal(
+        self, request: Callable[[ClientName, bool], RevealRequest], blobs: Callable[[str], Blobs]
+    ) -> Revealed | None:
         """Let every member open the result; publish it if all that answer, at least the minimum cohort, agree.
 
-        `request(client, value)` makes the request. Raises CohortTooSmall, RevealDisagreement naming who disagrees.
+        `request(client, value)` makes the request. None: the last sum did not verify at that many clients. Raises
+        CohortTooSmall, RevealDisagreement naming who disagrees.
         """
         asked: Asked[RevealReply] = Asked()
         value: bytes | None = None
@@ -137,6 +147,9 @@ class SecureSum:
                 continue
             asked.answers.append(item)
             value = item.blobs.get("value", value)
+        rejected = [failure for failure in asked.failures if failure.code == "sum-rejected"]
+        if len(asked.answers) < self._federation.min_cohort <= len(rejected):
+            return None
         self._federation.demand(Action.REVEAL.value, asked)
         digest = self._agreed(asked)
         for name in asked.clients:

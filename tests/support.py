@@ -33,7 +33,7 @@ def table(rows: int = 1800, seed: int = 0) -> pd.DataFrame:
     unit = draw.choice(["medical", "surgical", "intensive"], rows, p=[0.5, 0.3, 0.2])
     risk = 0.05 * (age - 60) + 0.5 * (lab - 5) + np.where(unit == "intensive", 1.2, -0.2)
     died = draw.random(rows) < 1 / (1 + np.exp(-risk))
-    frame = pd.DataFrame(
+    return pd.DataFrame(
         {
             "ward": draw.choice(WARDS, rows),
             "age": age,
@@ -44,7 +44,6 @@ def table(rows: int = 1800, seed: int = 0) -> pd.DataFrame:
             "died": np.where(died, "yes", "no"),
         }
     )
-    return frame
 
 
 def settings(dataset: Path, **changes: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pipeline.metrics import metrics, roc_auc_error
 from pipeline.protocol import Action, EvaluateReply, EvaluateRequest, RevealRequest, SumRef
 from pipeline.secure_sum import SecureSum, sum_blobs
 from pipeline.values import Cohort, EvaluationReport, FeatureSet, TrainedModel
-from privacy.errors import CohortTooSmall, ProtocolError
+from privacy.errors import CohortTooSmall, ProtocolError, SumRejected
 from privacy.plan import counts_release
 
 
@@ -68,6 +68,8 @@ def evaluation(
         ),
         lambda name: sum_blobs([(sums[0], total.sealed)]),
     )
+    if revealed is None:
+        raise SumRejected("the summed counts do not verify", remedy="A client sent an upload that is not its own.")
     if len(revealed.value) != 16 * evaluation.bins:
         raise ProtocolError("the revealed counts have the wrong length")
     counts = np.frombuffer(revealed.value, dtype="<i8").reshape(2, evaluation.bins)

@@ -18,7 +18,7 @@ from pipeline.federation import Federation as Clients
 from pipeline.journal import Journal
 from pipeline.progress import RoundFinished
 from pipeline.protocol import Action, RevealRequest, SumRef, TrainReply, TrainRequest
-from pipeline.secure_sum import SecureSum, sum_blobs
+from pipeline.secure_sum import Revealed, SecureSum, sum_blobs
 from pipeline.values import Cohort, FeatureSet, TrainedModel
 from privacy.errors import FederationError
 
@@ -35,7 +35,10 @@ def training(
     model: ModelConfig,
     training: TrainingConfig,
 ) -> TrainedModel:
-    """Raises CohortTooSmall, RevealDisagreement. Interrupted, it goes on from the last checkpointed round."""
+    """Raises CohortTooSmall, RevealDisagreement. Interrupted, it goes on from the last checkpointed round.
+
+    A sum that does not verify is dropped by every client alike: its round is lost, the next goes on from before it.
+    """
     group = SecureSum(clients, journal, encryption)
     group.establish({name: cohort.members[name].public_key for name in feature_set.digests})
     spec = feature_set.spec
@@ -59,41 +62,39 @@ def training(
             sums=(),
         )
 
-    for number in range(rounds.done + 1, training.rounds + 1):
-        begun = time.monotonic()
+    while rounds.done < training.rounds:
+        begun, number = time.monotonic(), rounds.done + 1
         total = group.collect(
             Action.TRAIN,
             lambda name, number=number: base(name).model_copy(  # type: ignore[misc]
                 update={"round": number, "sums": rounds.unseen_by(name)}
             ),
             TrainReply,
-            lambda name: rounds.blobs_for(name) or {"initial": initial},
+            lambda name: {**rounds.blobs_for(name), **({} if rounds.knows(name) else {"initial": initial})},
         )
+        if total.rejected:
+            clients.progress(_report(rounds.drop_last(), training.rounds, (), group, 0.0))
+            continue
         rounds.add(number, total.clients, total.sealed)
-        clients.progress(
-            RoundFinished(
-                round=number,
-                rounds=training.rounds,
-                clients=len(total.clients),
-                cohort=len(group.members),
-                seconds=time.monotonic() - begun,
-                lost=not total.clients,
-            )
-        )
-    if not rounds.sums:
-        raise FederationError("every round was lost: there is no model", remedy="Run the same command again.")
+        clients.progress(_report(number, training.rounds, total.clients, group, time.monotonic() - begun))
 
-    revealed = group.reveal(
-        lambda name, value: RevealRequest(
-            execution=journal.execution,
-            what="model",
-            sums=rounds.unseen_by(name) or rounds.last(),
-            bound=encryption.bound,
-            count=1,
-            value=value,
-        ),
-        rounds.blobs_for,
-    )
+    revealed: Revealed | None = None
+    while revealed is None:
+        if not rounds.sums:
+            raise FederationError("every round was lost: there is no model", remedy="Run the same command again.")
+        revealed = group.reveal(
+            lambda name, value: RevealRequest(
+                execution=journal.execution,
+                what="model",
+                sums=rounds.unseen_by(name) or rounds.last(),
+                bound=encryption.bound,
+                count=1,
+                value=value,
+            ),
+            rounds.blobs_for,
+        )
+        if revealed is None:
+            clients.progress(_report(rounds.drop_last(), training.rounds, (), group, 0.0))
     return TrainedModel(
         weights=journal.put("weights", revealed.value),
         parameters=models.parameter_count(model, spec.width),
@@ -101,6 +102,10 @@ def training(
         spent=revealed.spent,
         unconfirmed=revealed.unconfirmed,
     )
+
+
+def _report(number: int, rounds: int, clients: tuple[str, ...], group: SecureSum, seconds: float) -> RoundFinished:
+    return RoundFinished(number, rounds, len(clients), len(group.members), seconds, lost=not clients)
 
 
 class _Rounds:
@@ -136,6 +141,19 @@ class _Rounds:
         if clients:
             self.sums[number] = SumRef(round=number, clients=clients)
             self._sealed[number] = sealed
+
+    def drop_last(self) -> int:
+        """Forget the newest sum, which did not verify, as if its round had been lost; returns the round."""
+        number = max(self.sums)
+        self._journal.put(f"round-{number}", b"[]\n")
+        self.participants[number] = ()
+        del self.sums[number]
+        self._sealed.pop(number, None)
+        return number
+
+    def knows(self, client: str) -> bool:
+        """Whether this client is known to have the initial model."""
+        return client in self._given
 
     def last(self) -> tuple[SumRef, ...]:
         return (self.sums[max(self.sums)],)

@@ -92,7 +92,8 @@ def test_a_code_digest_follows_imports(tmp_path: Path) -> None:
     (package / "a.py").write_text("from pipeline import b\nimport os\n")
     (package / "b.py").write_text("x = 1\n")
     (package / "c.py").write_text("x = 1\n")
-    probe = "from pathlib import Path; import sys; sys.path.insert(0, {!r}); exec(Path({!r}).read_text()); print(code_digest('pipeline.a'))"
+    probe = "from pathlib import Path; import sys; sys.path.insert(0, {!r}); exec(Path({!r}).read_text())"
+    probe += "; print(code_digest('pipeline.a'))"
 
     def digest() -> str:
         command = [sys.executable, "-c", probe.format(str(tmp_path), str(Path(code.__file__)))]

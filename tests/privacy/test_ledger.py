@@ -162,12 +162,10 @@ def test_two_processes_at_once_lose_nothing(ledger: Ledger) -> None:
 
 
 def test_kill_9_keeps_everything_that_was_allowed(ledger: Ledger) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", CHARGER, str(ledger.path), "10000", "a"], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout
-    allowed = [process.stdout.readline() for _ in range(5)]
-    os.kill(process.pid, signal.SIGKILL)
-    allowed += process.stdout.readlines()
-    process.wait()
+    command = [sys.executable, "-c", CHARGER, str(ledger.path), "10000", "a"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        allowed = [process.stdout.readline() for _ in range(5)]
+        os.kill(process.pid, signal.SIGKILL)
+        allowed += process.stdout.readlines()
     assert len(ledger.rows()) - 1 >= len([line for line in allowed if line.strip()])

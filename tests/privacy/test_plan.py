@@ -19,9 +19,11 @@ def test_golden_epsilons(sigma: float, rate: float, steps: int, delta: float, ex
 
 
 def test_rdp_golden_and_never_below_pld() -> None:
-    release = Release("sampled-gaussian", 1.3, 250 / 15_000, 900)
-    assert epsilon_of([release], 1e-5, "rdp") == pytest.approx(2.46, abs=0.01)
-    assert epsilon_of([release], 1e-5, "rdp") >= epsilon_of([release], 1e-5)
+    release = Release("sampled-gaussian", 1.0, 0.1, 100)
+    assert epsilon_of([release], 1e-5, "rdp") == pytest.approx(7.899, abs=0.01)
+    for sigma, rate, steps in [(1.3, 1 / 60, 900), (5.0, 0.2, 50), (0.8, 0.01, 1000)]:
+        release = Release("sampled-gaussian", sigma, rate, steps)
+        assert epsilon_of([release], 1e-5, "rdp") >= epsilon_of([release], 1e-5)
 
 
 def test_ten_rounds_cost_what_one_run_of_ten_rounds_costs() -> None:

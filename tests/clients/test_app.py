@@ -1,0 +1,171 @@
+"""The ClientApp at its border: what it answers, what it refuses, and that nothing private leaves in an error."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from clients.app import CLIENT_ERROR
+from clients.home import Home
+from pipeline.config import Config
+from pipeline.protocol import Action, IngestReply, IngestRequest, JoinReply, JoinRequest, own_version, pack, unpack
+from privacy.errors import ProtocolError
+from tests.support import LocalGrid, homes_for
+
+SECRET = "Jane Doe, age 34"
+
+
+@pytest.fixture
+def grid(config: Config, tmp_path: Path) -> LocalGrid:
+    return LocalGrid(homes_for(config, tmp_path / "clients"))
+
+
+def ask(grid: LocalGrid, action: Action, content: RecordDict, client: int = 0) -> Message:
+    node = sorted(grid.names)[client]
+    (reply,) = grid.send_and_receive([Message(content, node, action.value)])
+    return reply
+
+
+def error(reply: Message) -> tuple[str, str]:
+    assert reply.error.code == CLIENT_ERROR
+    fields = json.loads(reply.error.reason or "")
+    return fields["code"], fields["message"]
+
+
+def home(grid: LocalGrid, client: int = 0) -> Home:
+    return Home(Path(str(grid.contexts[sorted(grid.names)[client]].node_config["home"])))
+
+
+def test_join_says_who_and_which_data(grid: LocalGrid) -> None:
+    def joined() -> JoinReply:
+        return unpack(JoinReply, ask(grid, Action.JOIN, pack(JoinRequest(version=own_version()))).content)[0]
+
+    first = joined()
+    assert (first.name, first.version) == ("centre", own_version())
+    assert joined() == first
+    home(grid).policy.source.touch()
+    assert joined().fingerprint != first.fingerprint
+
+
+def test_another_version_is_refused_with_both_named(grid: LocalGrid) -> None:
+    code, text = error(ask(grid, Action.JOIN, pack(JoinRequest(version="9.9"))))
+    assert code == "version-mismatch"
+    assert "9.9" in text
+    assert own_version() in text
+
+
+def test_a_node_without_home_says_so(grid: LocalGrid) -> None:
+    grid.contexts[sorted(grid.names)[0]].node_config["home"] = "/nonexistent"
+    assert error(ask(grid, Action.JOIN, pack(JoinRequest(version=own_version()))))[0] == "config"
+
+
+def test_missing_source_missing_column_too_few_rows_and_junk(grid: LocalGrid, config: Config) -> None:
+    request = pack(IngestRequest(contract=config.data))
+    source = home(grid).policy.source
+    good = pd.read_parquet(source)
+
+    good.drop(columns="lab").to_parquet(source)
+    assert error(ask(grid, Action.INGEST, request)) == (
+        "column-missing",
+        "the data source has no column lab Add it to the source, or take it out of data.columns.",
+    )
+    good.head(10).to_parquet(source)
+    assert error(ask(grid, Action.INGEST, request))[0] == "too-few-rows"
+    source.write_text(SECRET)
+    assert error(ask(grid, Action.INGEST, request))[0] == "contract-violated"
+    source.unlink()
+    assert error(ask(grid, Action.INGEST, request))[0] == "source-missing"
+    log = (home(grid).root / "client.log").read_text()
+    assert "too-few-rows" not in log or SECRET not in str(grid.replies)
+
+
+def test_the_owner_s_policy_outranks_the_contract(grid: LocalGrid, config: Config) -> None:
+    mine = home(grid)
+    Home.write_policy(mine.root, mine.policy.model_copy(update={"forbidden_columns": ("lab",)}))
+    code, text = error(ask(grid, Action.INGEST, pack(IngestRequest(contract=config.data))))
+    assert code == "forbidden-column"
+    assert "lab" in text
+
+
+def test_nothing_private_travels_when_a_client_raises(grid: LocalGrid, config: Config, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    def explode(*_: object) -> None:
+        raise ValueError(SECRET)
+
+    monkeypatch.setattr("clients.ingestion.ingest", explode)
+    reply = ask(grid, Action.INGEST, pack(IngestRequest(contract=config.data)))
+    assert error(reply)[0] == "client-failed"
+    assert SECRET not in str(reply.error)
+    log = home(grid).root / "client.log"
+    assert SECRET in log.read_text()
+    assert log.stat().st_mode & 0o077 == 0
+
+
+def test_a_home_in_use_by_another_process_is_busy(grid: LocalGrid) -> None:
+    with home(grid).locked():
+        assert error(ask(grid, Action.JOIN, pack(JoinRequest(version=own_version()))))[0] == "workspace-busy"
+
+
+def test_a_damaged_ledger_keeps_the_client_out(grid: LocalGrid) -> None:
+    ledger = home(grid).ledger.path
+    ledger.write_bytes(ledger.read_bytes()[:-10] + b"!" * 9 + b"\n")
+    assert error(ask(grid, Action.JOIN, pack(JoinRequest(version=own_version()))))[0] == "ledger-corrupt"
+    ledger.unlink()
+    assert error(ask(grid, Action.JOIN, pack(JoinRequest(version=own_version()))))[0] == "ledger-missing"
+
+
+def test_a_snapshot_is_stable_and_follows_the_data(grid: LocalGrid, config: Config) -> None:
+    def snapshot() -> str:
+        return unpack(IngestReply, ask(grid, Action.INGEST, pack(IngestRequest(contract=config.data))).content)[
+            0
+        ].snapshot
+
+    first = snapshot()
+    source = home(grid).policy.source
+    frame = pd.read_parquet(source)
+    frame.sample(frac=1, random_state=1).to_parquet(source)
+    assert snapshot() == first, "the order of rows is not content"
+    frame.iloc[1:].to_parquet(source)
+    assert snapshot() != first
+
+
+def test_a_record_keeps_its_place_when_others_come_and_go(grid: LocalGrid, config: Config) -> None:
+    from clients.ingestion import PLACE, load_snapshot
+
+    def places() -> set[float]:
+        reply = ask(grid, Action.INGEST, pack(IngestRequest(contract=config.data)))
+        return set(load_snapshot(home(grid), unpack(IngestReply, reply.content)[0].snapshot).frame[PLACE])
+
+    before = places()
+    source = home(grid).policy.source
+    pd.read_parquet(source).iloc[40:].to_parquet(source)
+    assert places() < before
+    assert 0.1 < sum(place < 0.2 for place in before) / len(before) < 0.35
+
+
+@hypothesis_settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    text=st.one_of(st.text(max_size=60), st.just("{}"), st.just("[" * 5000)),
+    blob=st.binary(max_size=40),
+    action=st.sampled_from(list(Action)),
+)
+def test_hostile_messages_get_an_error_reply(grid: LocalGrid, text: str, blob: bytes, action: Action) -> None:
+    import numpy as np
+
+    array = np.frombuffer(blob, dtype=np.uint8)
+    content = RecordDict({"message": ConfigRecord({"json": text}), "blobs": ArrayRecord([array])})
+    assert error(ask(grid, action, content))[0] == "protocol"
+    assert error(ask(grid, action, RecordDict()))[0] == "protocol"
+
+
+def test_blobs_must_be_bytes() -> None:
+    import numpy as np
+
+    content = pack(JoinRequest(version="1"))
+    content["blobs"] = ArrayRecord([np.zeros((2, 2))])
+    with pytest.raises(ProtocolError, match="malformed"):
+        unpack(JoinRequest, content)
