@@ -3,14 +3,19 @@
 Nothing polls: Ray calls back when a reply is there. A worker that dies costs the one message it was handling, which
 is answered with an error; a new worker takes its place. A node handles one message at a time, in order, because its
 context is handed from one to the next.
+
+One thread owns all state and makes all calls to Ray; everyone else only puts notes into its queue. (A callback runs on
+Ray's own thread, where a call to Ray would wait for itself.)
 """
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
@@ -20,16 +25,14 @@ from flwr.common.constant import ErrorCode
 
 from simulations.worker import Parcel, Worker, delivered
 
-Deliver = Callable[[Message | None], None]
 
-
-@dataclass
+@dataclass(eq=False)
 class Job:
-    """One message for one node. deliver is called once, from any thread; with None when the job was given up."""
+    """One message for one node. deliver is called at most once, from the pool's thread."""
 
     node: int
     parcel: Parcel
-    deliver: Deliver
+    deliver: Callable[[Message], None]
     done: bool = False
 
 
@@ -38,47 +41,40 @@ class WorkerPool:
 
     def __init__(self, app: ClientApp | str, size: int, contexts: dict[int, Context]) -> None:
         self._app = app if isinstance(app, str) else ray.put(app)
-        self._size = size
         self._contexts: dict[int, Any] = dict(contexts)
-        self._lock = threading.RLock()
-        self._idle: list[Any] = [self._new_worker() for _ in range(size)]
+        self._idle = [self._new_worker() for _ in range(size)]
         self._waiting: deque[Job] = deque()
         self._running: dict[int, tuple[Job, Any]] = {}
-        self._closed = False
+        self._notes: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="worker-pool", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> None:
+        self._notes.put(partial(self._waiting.append, job))
+
+    def abandon(self, job: Job) -> None:
+        """Give a job up. If it is running its worker is stopped, so that it cannot hold up what comes after."""
+        if not job.done:
+            self._notes.put(partial(self._give_up, job))
+
+    def close(self) -> None:
+        """Stop all workers; returns when they were told."""
+        self._notes.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (note := self._notes.get()) is not None:
+            note()
+            self._dispatch()
+        for worker in [*self._idle, *(worker for _, worker in self._running.values())]:
+            ray.kill(worker)
 
     def _new_worker(self) -> Any:
         # Workers take no CPU from Ray's account: their number is what bounds them, and stages must find a CPU free.
         return ray.remote(Worker).options(num_cpus=0, scheduling_strategy="SPREAD").remote(self._app)
 
-    def submit(self, job: Job) -> None:
-        with self._lock:
-            self._waiting.append(job)
-            self._dispatch()
-
-    def abandon(self, job: Job) -> None:
-        """Give a job up. If it is running its worker is stopped, so that it cannot hold up what comes after."""
-        with self._lock:
-            if job.done:
-                return
-            job.done = True
-            if job in self._waiting:
-                self._waiting.remove(job)
-                return
-            running = self._running.get(job.node)
-            if running and running[0] is job:
-                ray.kill(running[1])
-
-    def close(self) -> None:
-        """Stop all workers."""
-        with self._lock:
-            self._closed = True
-            for worker in [*self._idle, *(worker for _, worker in self._running.values())]:
-                ray.kill(worker)
-            self._idle.clear()
-            self._waiting.clear()
-
     def _dispatch(self) -> None:
-        for job in list(self._waiting):
+        for job in [job for job in self._waiting if job.node not in self._running]:
             if not self._idle:
                 return
             if job.node in self._running:
@@ -87,26 +83,32 @@ class WorkerPool:
             worker = self._idle.pop()
             self._running[job.node] = (job, worker)
             reply, context = worker.handle.options(num_returns=2).remote(job.parcel, self._contexts[job.node])
-            reply.future().add_done_callback(
-                lambda future, job=job, worker=worker, context=context: self._finish(job, worker, context, future)
-            )
+            reply.future().add_done_callback(partial(self._note_reply, job, worker, context))
+
+    def _note_reply(self, job: Job, worker: Any, context: Any, future: Any) -> None:
+        self._notes.put(partial(self._finish, job, worker, context, future))
 
     def _finish(self, job: Job, worker: Any, context: Any, future: Any) -> None:
-        error = future.exception()
-        with self._lock:
-            self._running.pop(job.node, None)
-            if self._closed:
-                return
-            if error is None:
-                self._contexts[job.node] = context
-                self._idle.append(worker)
-            else:
-                ray.kill(worker)
-                self._idle.append(self._new_worker())
-            given_up, job.done = job.done, True
-            self._dispatch()
-        if not given_up:
-            job.deliver(future.result() if error is None else _crashed(job.parcel))
+        del self._running[job.node]
+        alive = future.exception() is None
+        if alive:
+            self._contexts[job.node] = context
+            self._idle.append(worker)
+        else:
+            ray.kill(worker)
+            self._idle.append(self._new_worker())
+        if not job.done:
+            job.done = True
+            job.deliver(future.result() if alive else _crashed(job.parcel))
+
+    def _give_up(self, job: Job) -> None:
+        if job.done:
+            return
+        job.done = True
+        if job in self._waiting:
+            self._waiting.remove(job)
+        elif (running := self._running.get(job.node)) and running[0] is job:
+            ray.kill(running[1])
 
 
 def _crashed(parcel: Parcel) -> Message:
