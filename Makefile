@@ -1,0 +1,40 @@
+# Two commands: `make run` and `make test`. Both make .venv when it is missing.
+PYTHON ?= python3
+# An extra package index for the CPU build of torch, where one can be reached; empty by default.
+TORCH_INDEX ?=
+BIN := .venv/bin
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: run test soak bench lint clean
+
+run: .venv/installed
+	$(BIN)/sottovoce simulate --ask
+
+test: .venv/installed-dev lint
+	$(BIN)/pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+soak: .venv/installed-dev
+	$(BIN)/pytest -m soak --no-cov
+
+bench: .venv/installed-dev
+	$(BIN)/python -m benchmarks.lifecycle
+
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --retries 1 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==2.13.0
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

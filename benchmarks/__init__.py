@@ -1,0 +1,1 @@
+"""Side-by-side measurements. They print; they judge nothing."""
