@@ -26,6 +26,7 @@ from pydantic import BaseModel
 
 from pipeline.artifacts import ArtifactStore
 from pipeline.code import code_digest
+from pipeline.engine import restore_home
 from pipeline.journal import Journal
 from pipeline.metadata import Metadata
 from pipeline.progress import Progress, StageBroken, StageFinished, StageStarted
@@ -273,8 +274,8 @@ class _Scheduler:
 def _on_ray(found: Stage, arguments: dict[str, Any]) -> BaseModel:
     import ray
 
-    task = ray.remote(num_cpus=found.cpus, max_retries=found.retries)(found.function)
-    reference = task.remote(**arguments)
+    task = ray.remote(num_cpus=found.cpus, max_retries=found.retries)(_in_worker)
+    reference = task.remote(found.function, arguments)
     try:
         value: BaseModel = ray.get(reference, timeout=found.timeout)
         return value
@@ -291,6 +292,11 @@ def _on_ray(found: Stage, arguments: dict[str, Any]) -> BaseModel:
             f"stage {found.name}: its process died",
             remedy="Look for an out-of-memory kill, then run the same command again.",
         ) from error
+
+
+def _in_worker(function: Callable[..., BaseModel], arguments: dict[str, Any]) -> BaseModel:
+    restore_home()
+    return function(**arguments)
 
 
 def _plain(value: Any) -> Any:

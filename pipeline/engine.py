@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
+import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from privacy.errors import EngineUnavailable
 
 OBJECT_STORE = 256 * 1024 * 1024
+REAL_HOME = "SOTTOVOCE_HOME"
 
 
 def quiet_environment() -> None:
@@ -62,14 +67,15 @@ def ray_engine() -> Iterator[None]:
         return
     try:
         if started:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-                object_store_memory=OBJECT_STORE,
-                _node_ip_address="127.0.0.1",
-            )
+            with _no_cloud_probe():
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                    object_store_memory=OBJECT_STORE,
+                    _node_ip_address="127.0.0.1",
+                )
         else:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
@@ -81,6 +87,34 @@ def ray_engine() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _no_cloud_probe() -> Iterator[None]:
+    """Keep Ray from asking three clouds where it runs, which it does even with usage statistics off.
+
+    It does not ask when it finds a cluster launcher's file in the home folder, so the daemons get a home that has one.
+    Workers inherit that home from them: `restore_home` puts the real one back.
+    """
+    real = os.environ.get("HOME")
+    folder = tempfile.mkdtemp(prefix="sottovoce-ray-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    Path(folder, "ray_bootstrap_config.yaml").write_text("cluster_name: local\nprovider: {type: local}\n")
+    os.environ["HOME"] = folder
+    if real is not None:
+        os.environ[REAL_HOME] = real
+    try:
+        yield
+    finally:
+        os.environ.pop("HOME")
+        if real is not None:
+            os.environ["HOME"] = real
+
+
+def restore_home() -> None:
+    """In a worker of a local Ray: the home folder of the person who started the run."""
+    if real := os.environ.pop(REAL_HOME, None):
+        os.environ["HOME"] = real
 
 
 def _check_reachable(address: str) -> None:

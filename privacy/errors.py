@@ -228,11 +228,18 @@ def named(error: BaseException) -> SottovoceError | None:
     while seen is not None:
         if isinstance(seen, SottovoceError):
             return seen
-        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
-            place = f" (writing {seen.filename})" if seen.filename else ""
+        if _is_full(seen):
+            place = f" (writing {seen.filename})" if isinstance(seen, OSError) and seen.filename else ""
             return StorageFull(
                 f"no space is left on the disk{place}",
                 remedy="Free some space and run the same command again; what was finished is kept.",
             )
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+def _is_full(error: BaseException) -> bool:
+    """Libraries tell of a full disk by errno, or (SQLite, Arrow) only in words."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(words in str(error) for words in ("No space left on device", "database or disk is full"))

@@ -14,6 +14,7 @@ from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 
+from pipeline.engine import restore_home
 from pipeline.registry import Registry
 from privacy.errors import SottovoceError
 from server.model import RowsRefused, ServedModel
@@ -51,6 +52,7 @@ class Endpoint:
     """One replica."""
 
     def __init__(self, registry: Registry, name: str, poll_seconds: float, max_rows: int) -> None:
+        restore_home()
         self._registry = registry
         self._name = name
         self._poll_seconds = poll_seconds

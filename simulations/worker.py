@@ -14,6 +14,8 @@ from flwr.app.metadata import Metadata
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 
+from pipeline.engine import restore_home
+
 Record = ArrayRecord | ConfigRecord | MetricRecord
 
 CACHED_RECORDS = 4
@@ -34,6 +36,7 @@ class Worker:
     def __init__(self, app: ClientApp | str) -> None:
         # Many workers on few cores: one thread each, set before the app imports anything that starts threads.
         os.environ["OMP_NUM_THREADS"] = "1"
+        restore_home()
         self._app = load_app(app) if isinstance(app, str) else app
         self._cache: OrderedDict[str, Record] = OrderedDict()
 

@@ -114,7 +114,7 @@ def test_junk_is_refused_not_crashed(url: str) -> None:
     request = urllib.request.Request(f"{url}/predict", b"\xff\x00{", {"Content-Type": "application/json"})
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(request, timeout=10)
-    assert caught.value.code == 422
+    assert caught.value.code in (400, 422)
     caught.value.close()
 
 
