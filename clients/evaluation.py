@@ -17,7 +17,7 @@ from pipeline.protocol import Blobs, EvaluateReply, EvaluateRequest, weights_fro
 from privacy.cipher import Statement
 from privacy.errors import RoundLost
 from privacy.noise import SecureNoise
-from privacy.plan import counts_release
+from privacy.plan import Release, counts_release
 
 OFFSET = 2**30
 """Added to every count before sealing, because noise can make a count negative and slots hold none."""
@@ -29,28 +29,29 @@ def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> t
     charge = f"{request.execution}/evaluate/1"
     if stored := state.stored_reply("evaluate"):
         home.ledger.commit(charge)
-        return EvaluateReply(head=home.ledger.head()), stored
+        return EvaluateReply(head=home.ledger.head(), noise=_release(request).noise_multiplier), stored
     if home.ledger.has(charge):
         raise RoundLost("this evaluation was charged and then interrupted here; it is not made twice", travels=True)
     home.policy.permit_cohort(len(state.roster))
     split = load_split(home, request.features, "held-out", request.holdout)
-    private = request.privacy != "none"
-    release = (
-        counts_release(request.privacy.epsilon, request.privacy.delta)
-        if request.privacy != "none"
-        else counts_release(None, 0.0)
-    )
+    release = _release(request)
     weights = weights_from(blob(blobs, "weights"), models.parameter_count(request.model, request.spec.width))
 
     home.ledger.reserve(charge, [release], split.population)
     scores = models.scores(request.model, request.spec.width, weights, split.features)
     counts = score_counts(scores, split.labels, request.evaluation.bins).reshape(-1)
-    if private:
+    if release.noise_multiplier:
         counts = counts + SecureNoise().discrete_gaussian(release.noise_multiplier, len(counts))
     sealed = state.holder.seal(counts + OFFSET, Statement(request.execution, "evaluate", 1), home.policy.name)
     state.store_reply("evaluate", sealed)
     home.ledger.commit(charge)
-    return EvaluateReply(head=home.ledger.head()), {"sealed": sealed}
+    return EvaluateReply(head=home.ledger.head(), noise=release.noise_multiplier), {"sealed": sealed}
+
+
+def _release(request: EvaluateRequest) -> Release:
+    if request.privacy == "none":
+        return counts_release(None, 0.0)
+    return counts_release(request.privacy.epsilon, request.privacy.delta)
 
 
 def score_counts(

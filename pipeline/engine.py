@@ -15,7 +15,8 @@ from pathlib import Path
 
 from privacy.errors import EngineUnavailable
 
-OBJECT_STORE = 256 * 1024 * 1024
+OBJECT_STORE = 100 * 1024 * 1024
+"""Bytes. Replies stream and are freed; what does not fit goes to disk. Pages once used stay resident."""
 REAL_HOME = "SOTTOVOCE_HOME"
 
 
@@ -32,6 +33,9 @@ def quiet_environment() -> None:
         # A run starts few workers; those Ray would start beforehand compete with them for the first seconds.
         "RAY_prestart_worker_first_driver": "0",
         "RAY_enable_metrics_collection": "0",
+        # Arrays of a model and its ciphertexts go back to the system when a worker is done with them.
+        "MALLOC_MMAP_THRESHOLD_": "4000000",
+        "MALLOC_TRIM_THRESHOLD_": "4000000",
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",

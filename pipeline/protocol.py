@@ -163,6 +163,7 @@ class EvaluateReply(Frozen):
     """Blob: `sealed`, the counts."""
 
     head: str
+    noise: float = Field(ge=0, description="Deviation of the noise in each count; follows from the budget alone.")
 
 
 class RevealRequest(Frozen):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -32,13 +33,15 @@ class SealedSum:
     """A sum nobody has opened yet; empty `clients`: there is none, because of `lost` or `rejected`.
 
     lost: clients that were charged for it but had been interrupted. rejected: clients for which the sum before it did
-    not verify; they did nothing and were charged nothing.
+    not verify; they did nothing and were charged nothing. noise: deviation of the noise in each of its values, where
+    the clients say so.
     """
 
     clients: tuple[ClientName, ...]
     sealed: bytes
     lost: tuple[ClientName, ...] = ()
     rejected: tuple[ClientName, ...] = ()
+    noise: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,8 @@ class SecureSum:
         if len(asked.answers) < least <= len(asked.answers) + max(len(lost), len(rejected)):
             return SealedSum((), b"", lost, rejected)
         self._federation.demand(action.value, asked)
-        return SealedSum(tuple(asked.clients), adder.total(), lost)
+        shares = [answer.reply.noise for answer in asked.answers if isinstance(answer.reply, EvaluateReply)]
+        return SealedSum(tuple(asked.clients), adder.total(), lost, noise=math.hypot(*shares))
 
     def reveal(
         self, request: Callable[[ClientName, bool], RevealRequest], blobs: Callable[[str], Blobs]

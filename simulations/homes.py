@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from clients.home import Home, write_atomically
@@ -32,23 +34,31 @@ def prepare_homes(config: Config, folder: Path) -> dict[str, Path]:
     if mark.exists() and (known := json.loads(mark.read_text()))["identity"] == identity:
         names = known["clients"]
     else:
-        from simulations.datasets import load_dataset
-        from simulations.partition import partition
-
-        names = []
-        mark.unlink(missing_ok=True)
-        for name, frame in partition(load_dataset(simulation.dataset), simulation):
-            source = _source(folder, name)
-            source.parent.mkdir(parents=True, exist_ok=True)
-            temporary = source.with_suffix(".new")
-            frame.to_parquet(temporary, compression="zstd", index=False)
-            if not source.exists() or source.read_bytes() != temporary.read_bytes():
-                temporary.replace(source)
-            else:
-                temporary.unlink()
-            names.append(name)
+        # In a process of its own: a large table would stay in this one's memory for the whole run.
+        with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as aside:
+            names = aside.submit(_write_sources, simulation, folder).result()
         write_atomically(mark, json.dumps({"identity": identity, "clients": names}).encode())
     return {name: _prepare(folder, name, config, simulation) for name in names}
+
+
+def _write_sources(simulation: SimulationConfig, folder: Path) -> list[str]:
+    """Every client's part of the data set as its source file, replaced only when it differs; the clients' names."""
+    from simulations.datasets import load_dataset
+    from simulations.partition import partition
+
+    (folder / MARK).unlink(missing_ok=True)
+    names = []
+    for name, frame in partition(load_dataset(simulation.dataset), simulation):
+        source = _source(folder, name)
+        source.parent.mkdir(parents=True, exist_ok=True)
+        temporary = source.with_suffix(".new")
+        frame.to_parquet(temporary, compression="zstd", index=False)
+        if not source.exists() or source.read_bytes() != temporary.read_bytes():
+            temporary.replace(source)
+        else:
+            temporary.unlink()
+        names.append(name)
+    return names
 
 
 def _prepare(folder: Path, name: str, config: Config, simulation: SimulationConfig) -> Path:

@@ -2,7 +2,8 @@
 
 Nothing polls: Ray calls back when a reply is there. A worker that dies costs the one message it was handling, which
 is answered with an error; a new worker takes its place. A node handles one message at a time, in order, because its
-context is handed from one to the next.
+context is handed from one to the next. Workers are started when there is work and stopped when there was none for a
+while: one that has imported PyTorch holds half a gigabyte.
 
 One thread owns all state and makes all calls to Ray; everyone else only puts notes into its queue. (A callback runs on
 Ray's own thread, where a call to Ray would wait for itself.)
@@ -25,6 +26,8 @@ from flwr.common.constant import ErrorCode
 
 from simulations.worker import Parcel, Worker, delivered
 
+IDLE_SECONDS = 2.0
+
 
 @dataclass(eq=False)
 class Job:
@@ -42,7 +45,8 @@ class WorkerPool:
     def __init__(self, app: ClientApp | str, size: int, contexts: dict[int, Context]) -> None:
         self._app = app if isinstance(app, str) else ray.put(app)
         self._contexts: dict[int, Any] = dict(contexts)
-        self._idle = [self._new_worker() for _ in range(size)]
+        self._size = size
+        self._idle: list[Any] = []
         self._waiting: deque[Job] = deque()
         self._running: dict[int, tuple[Job, Any]] = {}
         self._notes: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -63,7 +67,15 @@ class WorkerPool:
         self._thread.join()
 
     def _work(self) -> None:
-        while (note := self._notes.get()) is not None:
+        while True:
+            try:
+                note = self._notes.get(timeout=None if self._running or not self._idle else IDLE_SECONDS)
+            except queue.Empty:
+                while self._idle:
+                    ray.kill(self._idle.pop())
+                continue
+            if note is None:
+                break
             note()
             self._dispatch()
         for worker in [*self._idle, *(worker for _, worker in self._running.values())]:
@@ -75,12 +87,12 @@ class WorkerPool:
 
     def _dispatch(self) -> None:
         for job in [job for job in self._waiting if job.node not in self._running]:
-            if not self._idle:
+            if not self._idle and len(self._running) >= self._size:
                 return
             if job.node in self._running:
                 continue
             self._waiting.remove(job)
-            worker = self._idle.pop()
+            worker = self._idle.pop() if self._idle else self._new_worker()
             self._running[job.node] = (job, worker)
             reply, context = worker.handle.options(num_returns=2).remote(job.parcel, self._contexts[job.node])
             reply.future().add_done_callback(partial(self._note_reply, job, worker, context))
@@ -96,7 +108,6 @@ class WorkerPool:
             self._idle.append(worker)
         else:
             ray.kill(worker)
-            self._idle.append(self._new_worker())
         if not job.done:
             job.done = True
             job.deliver(future.result() if alive else _crashed(job.parcel))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from pipeline.config import EncryptionConfig, EvaluationConfig, ModelConfig, Privacy
@@ -16,7 +14,6 @@ from pipeline.protocol import Action, EvaluateReply, EvaluateRequest, RevealRequ
 from pipeline.secure_sum import SecureSum, sum_blobs
 from pipeline.values import Cohort, EvaluationReport, FeatureSet, TrainedModel
 from privacy.errors import CohortTooSmall, ProtocolError, SumRejected
-from privacy.plan import counts_release
 
 
 @stage(produces="evaluation_report", place="clients", charges=True)
@@ -73,16 +70,12 @@ def evaluation(
     if len(revealed.value) != 16 * evaluation.bins:
         raise ProtocolError("the revealed counts have the wrong length")
     counts = np.frombuffer(revealed.value, dtype="<i8").reshape(2, evaluation.bins)
-    noise = 0.0
-    if privacy != "none":
-        share = counts_release(privacy.epsilon, privacy.delta).noise_multiplier
-        noise = share * math.sqrt(len(total.clients))
     return EvaluationReport(
         clients=total.clients,
         negative=tuple(counts[0].tolist()),
         positive=tuple(counts[1].tolist()),
         metrics=metrics(counts[0], counts[1]),
-        roc_auc_error=roc_auc_error(counts[0], counts[1], noise),
+        roc_auc_error=roc_auc_error(counts[0], counts[1], total.noise),
         spent=revealed.spent,
         lifetime=revealed.lifetime,
     )
