@@ -115,17 +115,8 @@ class Ledger:
             rows = self._verified(file)
             if any(row.id == id and row.kind == "reserve" for row in rows):
                 raise ReplayRefused(f"{id} was reserved before", travels=True)
-            wanted = Row(len(rows), time.time(), "reserve", id, tuple(releases), population)
-            before = self._spent(rows)
-            after = self._spent([*rows, wanted])
-            if after > self.budget.epsilon:
-                raise BudgetExhausted(
-                    f"this would bring the records of {self.path.stem} to epsilon {after:.2f}, "
-                    f"the policy allows {self.budget.epsilon:.2f}; spent so far {before:.2f}.",
-                    remedy="Lower privacy.epsilon, or ask the data owner to raise lifetime_epsilon in the policy.",
-                    travels=True,
-                )
-            self._append(file, rows, "reserve", id, wanted.releases, population)
+            self._afford(rows, [(releases, population)])
+            self._append(file, rows, "reserve", id, tuple(releases), population)
 
     def commit(self, id: str) -> None:
         """Note that the reserved release left the client. Idempotent."""
@@ -156,7 +147,9 @@ class Ledger:
 
     def affords(self, wanted: Sequence[tuple[Sequence[Release], Population]]) -> float:
         """Lifetime epsilon after a whole run of `wanted`; raises BudgetExhausted if the policy allows less."""
-        rows = self.rows()
+        return self._afford(self.rows(), wanted)
+
+    def _afford(self, rows: Sequence[Row], wanted: Sequence[tuple[Sequence[Release], Population]]) -> float:
         extra = [
             Row(-1, 0.0, "reserve", f"wanted/{n}", tuple(releases), population)
             for n, (releases, population) in enumerate(wanted)
@@ -164,7 +157,7 @@ class Ledger:
         before, after = self._spent(rows), self._spent([*rows, *extra])
         if after > self.budget.epsilon:
             raise BudgetExhausted(
-                f"this run would bring the records of {self.path.stem} to epsilon {after:.2f}, "
+                f"this would bring the records of {self.path.stem} to epsilon {after:.2f}, "
                 f"the policy allows {self.budget.epsilon:.2f}; spent so far {before:.2f}.",
                 remedy="Lower privacy.epsilon, or ask the data owner to raise lifetime_epsilon in the policy.",
                 travels=True,

@@ -47,29 +47,19 @@ def _run(settings: Config, space: Workspace, *, ask: bool, as_json: bool) -> Non
 
     prepare_homes(settings, space.clients)  # a wrong data set is known before Ray takes its seconds to start
     quiet_environment()
-    with ThreadPoolExecutor(max_workers=1) as aside:
-        loaded = aside.submit(_import_all, ask)  # while Ray starts
-        with ray_engine():
-            endpoint = aside.submit(_open_endpoint, settings, space) if ask else None
-            loaded.result()
-            from simulations.simulate import simulate as run
+    from simulations.simulate import simulate as run  # before Ray starts: its threads import too, and flwr minds
 
-            with showing(as_json=as_json) as progress:
-                outcome = run(settings, space, progress)
-            answer = _ask(settings, outcome, endpoint.result()) if endpoint else None
-            if as_json:
-                print(json.dumps({"event": "Report", **_report(outcome, space), "answer": answer}), flush=True)
-            else:
-                _print_report(settings, outcome, space, answer)
-            if endpoint:
-                _close_endpoint()
-
-
-def _import_all(ask: bool) -> None:
-    from importlib import import_module
-
-    for module in ("pipeline.lifecycle", "simulations.simulate", "simulations.grid", *["server.endpoint"] * ask):
-        import_module(module)
+    with ray_engine(), ThreadPoolExecutor(max_workers=1) as aside:
+        endpoint = aside.submit(_open_endpoint, settings, space) if ask else None
+        with showing(as_json=as_json) as progress:
+            outcome = run(settings, space, progress)
+        answer = _ask(settings, outcome, endpoint.result()) if endpoint else None
+        if as_json:
+            print(json.dumps({"event": "Report", **_report(outcome, space), "answer": answer}), flush=True)
+        else:
+            _print_report(settings, outcome, space, answer)
+        if endpoint:
+            _close_endpoint()
 
 
 def _open_endpoint(settings: Config, space: Workspace) -> str:

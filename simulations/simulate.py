@@ -8,6 +8,7 @@ from pipeline.config import Config
 from pipeline.lifecycle import Outcome, run_lifecycle
 from pipeline.progress import Progress
 from pipeline.workspace import Workspace
+from simulations.grid import RayGrid
 from simulations.homes import prepare_homes
 
 CLIENT_APP = "clients.app:app"
@@ -15,8 +16,6 @@ CLIENT_APP = "clients.app:app"
 
 def simulate(config: Config, workspace: Workspace, progress: Progress) -> Outcome:
     """Run the lifecycle over simulated clients. The caller holds the workspace and has started Ray."""
-    from simulations.grid import RayGrid
-
     homes = prepare_homes(config, workspace.clients)
     nodes = [{"home": str(home)} for home in homes.values()]
     workers = (config.simulation.workers if config.simulation else None) or os.cpu_count() or 1

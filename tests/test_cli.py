@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -177,6 +178,15 @@ def test_an_unreachable_ray_and_too_few_clients(place: Path, config: Path) -> No
     assert done.returncode == 5
     assert "error[cohort-too-small]  query.ingest: 0 of 6 clients answered, at least 4 must." in done.stderr
     assert "fewer rows than its minimum" in done.stderr
+
+
+def test_a_dirty_ray_does_not_matter(place: Path, config: Path, finished: object) -> None:
+    """A cluster of yesterday that left its address behind is not joined."""
+    with tempfile.TemporaryDirectory(prefix="ray") as folder:  # Ray's socket paths must be short
+        Path(folder, "ray").mkdir()
+        Path(folder, "ray", "ray_current_cluster").write_text("127.0.0.1:1")
+        done = sottovoce("simulate", config, "--workspace", place / "w", RAY_TMPDIR=folder)
+    assert done.returncode == 0, done.stderr
 
 
 def start(place: Path, config: Path) -> "subprocess.Popen[str]":
