@@ -54,6 +54,7 @@ def measure(folder: Path) -> None:
                 weights = np.frombuffer(workspace.artifacts().get(outcome.model.weights), dtype="<f4")
                 found[name].append(_auc(config, weights, held_out))
                 told[name].append(outcome.evaluation.metrics["roc_auc"])
+                print(f"  seed {seed} {name:28} {found[name][-1]:.4f}", flush=True)
                 if name.startswith("epsilon 1"):
                     alone.append(_alone(config, splits, seed))
         training = _joined([training for training, _ in splits])
