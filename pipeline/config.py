@@ -77,7 +77,9 @@ class TrainingConfig(Frozen):
 class EvaluationConfig(Frozen):
     """Counts on the held-out rows, summed over clients; noisy when the run is private."""
 
-    bins: int = Field(40, ge=4, le=1000, description="Bins of the score histogram from which curves are computed.")
+    bins: int = Field(
+        40, ge=4, le=1000, multiple_of=2, description="Bins of the score histogram from which curves are computed."
+    )
 
 
 class RegistrationConfig(Frozen):
