@@ -37,7 +37,7 @@ class StageBroken:
 
 @dataclass(frozen=True)
 class RoundFinished:
-    """epsilon: what the plan has spent at most after this round; None: not private."""
+    """clients: how many are in the sum, of `cohort` in the group. lost: charged at some clients, applied at none."""
 
     round: int
     rounds: int
