@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 
 from pipeline.engine import restore_home
-from pipeline.registry import Registry
+from pipeline.registry import Registered, Registry
 from privacy.errors import SottovoceError
 from server.model import RowsRefused, ServedModel
 
@@ -51,7 +51,10 @@ class PredictReply(BaseModel):
 class Endpoint:
     """One replica."""
 
-    def __init__(self, registry: Registry, name: str, poll_seconds: float, max_rows: int) -> None:
+    def __init__(
+        self, registry: Registry, name: str, champion: Registered | None, poll_seconds: float, max_rows: int
+    ) -> None:
+        """champion: what the registry says at this moment, so that the replica answers before it has opened it."""
         restore_home()
         self._registry = registry
         self._name = name
@@ -59,7 +62,7 @@ class Endpoint:
         self._max_rows = max_rows
         self._served: ServedModel | None = None
         self._problem = f"no version of {name} is champion yet"
-        self._follow()
+        self._serve(champion)
         self._follower = asyncio.get_event_loop().create_task(self._follow_forever())
 
     @api.post("/predict")
@@ -100,11 +103,10 @@ class Endpoint:
         while True:
             await asyncio.sleep(self._poll_seconds)
             with suppress(Exception):  # a registry that is briefly away must not end the following
-                await asyncio.to_thread(self._follow)
+                self._serve(await asyncio.to_thread(self._registry.champion, self._name))
 
-    def _follow(self) -> None:
+    def _serve(self, champion: Registered | None) -> None:
         """Load the champion if it is another version than the one that is served; keep the old one if it is refused."""
-        champion = self._registry.champion(self._name)
         if champion is None or (self._served and champion.version == self._served.registered.version):
             return
         try:

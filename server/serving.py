@@ -8,6 +8,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pipeline.config import ServingConfig
@@ -54,12 +55,19 @@ def start_endpoint(config: ServingConfig, registry: Registry, name: str) -> str:
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     quiet = LoggingConfig(log_level="ERROR", enable_access_log=False)
-    serve.start(http_options=HTTPOptions(host=config.host, port=port), logging_config=quiet)
-    endpoint = Endpoint.options(  # type: ignore[attr-defined]
-        num_replicas=config.replicas, ray_actor_options={"num_cpus": 0}, logging_config=quiet
-    )
-    bound = endpoint.bind(registry, name, config.poll_seconds, config.max_rows)
-    serve.run(bound, name=APPLICATION, route_prefix="/")
+    options = HTTPOptions(host=config.host, port=port)
+    with ThreadPoolExecutor(max_workers=2) as aside:
+        # The proxy, the registry and the replica take seconds each to start; none needs the others for that.
+        champion = aside.submit(registry.champion, name)
+        proxy = aside.submit(serve.start, http_options=options, logging_config=quiet)
+        while not proxy.done() and not serve.status().proxies:
+            time.sleep(0.05)
+        endpoint = Endpoint.options(  # type: ignore[attr-defined]
+            num_replicas=config.replicas, ray_actor_options={"num_cpus": 0}, logging_config=quiet
+        )
+        bound = endpoint.bind(registry, name, champion.result(), config.poll_seconds, config.max_rows)
+        serve.run(bound, name=APPLICATION, route_prefix="/")
+        proxy.result()
     return f"http://{config.host}:{port}"
 
 

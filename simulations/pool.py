@@ -2,8 +2,9 @@
 
 Nothing polls: Ray calls back when a reply is there. A worker that dies costs the one message it was handling, which
 is answered with an error; a new worker takes its place. A node handles one message at a time, in order, because its
-context is handed from one to the next. Workers are started when there is work and stopped when there was none for a
-while: one that has imported PyTorch holds half a gigabyte.
+context is handed from one to the next. Workers are started when there is work, at most as many at once as are up
+already (seven short messages are answered before a second one is), and stopped when there was none for a while: one
+that has imported PyTorch holds half a gigabyte.
 
 One thread owns all state and makes all calls to Ray; everyone else only puts notes into its queue. (A callback runs on
 Ray's own thread, where a call to Ray would wait for itself.)
@@ -47,6 +48,7 @@ class WorkerPool:
         self._contexts: dict[int, Any] = dict(contexts)
         self._size = size
         self._idle: list[Any] = []
+        self._starting: set[Any] = set()
         self._waiting: deque[Job] = deque()
         self._running: dict[int, tuple[Job, Any]] = {}
         self._notes: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -83,11 +85,19 @@ class WorkerPool:
 
     def _new_worker(self) -> Any:
         # Workers take no CPU from Ray's account: their number is what bounds them, and stages must find a CPU free.
-        return ray.remote(Worker).options(num_cpus=0, scheduling_strategy="SPREAD").remote(self._app)
+        worker = ray.remote(Worker).options(num_cpus=0, scheduling_strategy="SPREAD").remote(self._app)
+        self._starting.add(worker)
+        up = worker.ready.remote().future()
+        up.add_done_callback(lambda _: self._notes.put(partial(self._starting.discard, worker)))
+        return worker
+
+    def _may_start(self) -> bool:
+        busy = len(self._running)
+        return busy < self._size and len(self._starting) < max(1, busy - len(self._starting))
 
     def _dispatch(self) -> None:
         for job in [job for job in self._waiting if job.node not in self._running]:
-            if not self._idle and len(self._running) >= self._size:
+            if not self._idle and not self._may_start():
                 return
             if job.node in self._running:
                 continue
