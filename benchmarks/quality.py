@@ -7,6 +7,7 @@ on pooled data, and the mean of models that each client trains alone under the s
 from __future__ import annotations
 
 import statistics
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def measure(folder: Path) -> None:
 
     from simulations.simulate import simulate
 
+    warnings.filterwarnings("ignore", "Full backward hook", UserWarning)  # Opacus', once for each client alone
     print("## Quality of the default job: ROC-AUC on held-out rows, mean of 5 seeds [min, max]")
     variants = {
         "epsilon 1 (bound 0.815)": ["privacy.epsilon=1"],
