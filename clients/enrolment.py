@@ -26,7 +26,7 @@ def join(home: Home, request: JoinRequest, blobs: Blobs) -> tuple[JoinReply, Blo
         name=home.policy.name,
         version=own_version(),
         code=code_digest("clients.app"),
-        public_key=home.identity.public.hex(),
+        public_keys=home.identity.public.hex(),
         fingerprint=home.digest(source.encode()),
     )
     return reply, {}

@@ -14,14 +14,9 @@ from clients.preprocessing import load_split
 from pipeline import model as models
 from pipeline.features import Matrix
 from pipeline.protocol import Blobs, EvaluateReply, EvaluateRequest, weights_from
-from privacy.cipher import Statement
 from privacy.errors import RoundLost
 from privacy.noise import SecureNoise
 from privacy.plan import Release, counts_release
-
-OFFSET = 2**30
-"""Added to every count before sealing, because noise can make a count negative and slots hold none."""
-
 
 SPREAD = 3.0
 """Bins are even in the sigmoid of a third of the logit: many scores lie near 0 and 1, and ties in a bin cost ROC-AUC
@@ -32,25 +27,24 @@ def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> t
     """Raises BudgetExhausted, CohortTooSmall, RoundLost, ProtocolError."""
     state = ExecutionState(home, request.execution)
     charge = f"{request.execution}/evaluate/1"
-    if stored := state.stored_reply("evaluate"):
-        home.ledger.commit(charge)
-        return EvaluateReply(head=home.ledger.head(), noise=_release(request).noise_multiplier), stored
-    if home.ledger.has(charge):
-        raise RoundLost("this evaluation was charged and then interrupted here; it is not made twice", travels=True)
-    home.policy.permit_cohort(len(state.roster))
-    split = load_split(home, request.features, "held-out", request.holdout)
     release = _release(request)
-    weights = weights_from(blob(blobs, "weights"), models.parameter_count(request.model, request.spec.width))
-
-    home.ledger.reserve(charge, [release], split.population)
-    scores = models.scores(request.model, request.spec.width, weights, split.features)
-    counts = score_counts(scores, split.labels, request.evaluation.bins).reshape(-1)
-    if release.noise_multiplier:
-        counts = counts + SecureNoise().discrete_gaussian(release.noise_multiplier, len(counts))
-    sealed = state.holder.seal(counts + OFFSET, Statement(request.execution, "evaluate", 1), home.policy.name)
-    state.store_reply("evaluate", sealed)
+    statement = state.membership.statement("evaluate", 1, request.attempt)
+    holder = state.membership.holder(request.attempt.generation)
+    if (made := state.stored("evaluate")) is None:
+        if home.ledger.has(charge):
+            raise RoundLost("this evaluation was charged and then interrupted here; it is not made twice", travels=True)
+        split = load_split(home, request.features, "held-out", request.holdout)
+        weights = weights_from(blob(blobs, "weights"), models.parameter_count(request.model, request.spec.width))
+        home.ledger.reserve(charge, [release], split.population)
+        scores = models.scores(request.model, request.spec.width, weights, split.features)
+        counts = score_counts(scores, split.labels, request.evaluation.bins).reshape(-1)
+        if release.noise_multiplier:
+            counts = counts + SecureNoise().discrete_gaussian(release.noise_multiplier, len(counts))
+        made = holder.integers(counts)
+        state.store("evaluate", made)
     home.ledger.commit(charge)
-    return EvaluateReply(head=home.ledger.head(), noise=release.noise_multiplier), {"sealed": sealed}
+    reply = EvaluateReply(head=home.ledger.head(), noise=release.noise_multiplier)
+    return reply, {"sealed": holder.seal(made, statement)}
 
 
 def _release(request: EvaluateRequest) -> Release:

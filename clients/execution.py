@@ -1,7 +1,7 @@
-"""The state of one running execution in a client's home: group key, global model, and the replies already given.
+"""The state of one running execution in a client's home: group keys, global model, and what was made for a sum.
 
-A reply is stored before it is sent. The same request after a crash is answered from the store: nothing is computed,
-and nothing charged, twice.
+What goes into a sum is stored before it is sealed. The same request after a crash, or with another cohort because a
+client vanished, is answered from the store: nothing is computed, and nothing charged, twice.
 """
 
 from __future__ import annotations
@@ -11,21 +11,23 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from clients.home import Home, read_json, write_atomically
+from clients.files import write_atomically
+from clients.home import Home
+from clients.membership import Membership
 from pipeline.protocol import SumRef
-from privacy.cipher import Group, Holder, Scheme, Statement
-from privacy.errors import ProtocolError, ReplayRefused
-from privacy.keys import Roster, read_secret, write_secret
+from privacy.errors import ProtocolError, ReplayRefused, SumRejected
+from privacy.group import Group
 from privacy.plan import DPPlan
-from privacy.quantise import Quantiser
+from privacy.quantise import Floats
+from privacy.stream import Words
 
 KEPT_EXECUTIONS = 8
 
 Weights = np.ndarray[tuple[int], np.dtype[np.float32]]
+Counts = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -45,43 +47,28 @@ class ExecutionState:
         self.folder = home.execution_folder(execution)
 
     # -- the group ---------------------------------------------------------------------------------------------------
-    def join_group(self, group: Group, roster: Roster) -> None:
-        """Keep the group's key and who is in it. The key file has mode 0600."""
-        write_secret(self.folder / "group.key", group.master + group.context)
-        listing = {"scheme": group.scheme, "roster": {name: key.hex() for name, key in roster.items()}}
-        write_atomically(self.folder / "group.json", json.dumps(listing).encode())
+    @cached_property
+    def membership(self) -> Membership:
+        return Membership(self.home, self.id, self.folder)
+
+    def join(self, group: Group) -> None:
+        """Keep the keys of a group, and let go of executions long past."""
+        self.membership.join(group)
         self._prune()
 
-    @cached_property
-    def _listing(self) -> dict[str, Any]:
-        try:
-            return read_json(self.folder / "group.json")
-        except FileNotFoundError:
-            raise ProtocolError("this client has no group key for the execution", travels=True) from None
+    def open_values(self, ref: SumRef, sealed: bytes, purpose: str, count: int, bound: float) -> Floats:
+        """The verified sum of `count` real values. Raises CohortTooSmall, SumRejected, ReplayRefused."""
+        statement = self.membership.referred(purpose, ref)
+        values = self.membership.holder(ref.generation).open_values(sealed, statement, ref.clients, count, bound)
+        self.membership.note_opening(statement, sealed)
+        return values
 
-    @cached_property
-    def group(self) -> Group:
-        """Raises ProtocolError when the keys action did not come first."""
-        scheme: Scheme = "bfv" if self._listing["scheme"] == "bfv" else "none"
-        secret = read_secret(self.folder / "group.key")
-        return Group(scheme, secret[:32], secret[32:])
-
-    @cached_property
-    def roster(self) -> dict[str, bytes]:
-        return {name: bytes.fromhex(key) for name, key in self._listing["roster"].items()}
-
-    @cached_property
-    def holder(self) -> Holder:
-        return self.group.holder()
-
-    def open_sum(
-        self, ref: SumRef, sealed: bytes, purpose: str, count: int
-    ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """The slots of a sum, after the checks that are this client's own. Raises CohortTooSmall, SumRejected."""
-        self.home.policy.permit_cohort(len(ref.clients))
-        if strangers := sorted(set(ref.clients) - set(self.roster)):
-            raise ProtocolError(f"the sum names clients outside the group: {', '.join(strangers)}", travels=True)
-        return self.holder.open(sealed, Statement(self.id, purpose, ref.round), ref.clients, count)
+    def open_counts(self, ref: SumRef, sealed: bytes, purpose: str, count: int) -> Counts:
+        """The verified sum of `count` integers. Raises CohortTooSmall, SumRejected, ReplayRefused."""
+        statement = self.membership.referred(purpose, ref)
+        counts = self.membership.holder(ref.generation).open_integers(sealed, statement, ref.clients, count)
+        self.membership.note_opening(statement, sealed)
+        return counts
 
     # -- the plan ----------------------------------------------------------------------------------------------------
     def plan(self) -> DPPlan | None:
@@ -104,31 +91,32 @@ class ExecutionState:
         content = model.applied.to_bytes(8, "little") + model.weights.astype("<f4").tobytes()
         write_atomically(self.folder / "model.f4", content)
 
-    def advance(
-        self, model: GlobalModel, sums: Sequence[SumRef], blobs: dict[str, bytes], quantiser: Quantiser
-    ) -> GlobalModel:
-        """`model` after the mean update of every sum it has not seen; saved. Raises SumRejected, CohortTooSmall."""
+    def advance(self, model: GlobalModel, sums: Sequence[SumRef], blobs: dict[str, bytes], bound: float) -> GlobalModel:
+        """`model` after the weighted mean update of every sum it has not seen; saved. Raises SumRejected, ..."""
         for ref in sums:
             if ref.round <= model.applied:
                 continue
             count = len(model.weights)
-            slots = self.open_sum(ref, blob(blobs, f"sum-{ref.round}"), "train", (count + 1) // 2)
-            mean = quantiser.decode_mean(slots, len(ref.clients), count)
+            total = self.open_values(ref, blob(blobs, f"sum-{ref.round}"), "train", count + 1, bound)
+            weight = total[-1] / bound
+            if weight <= 0:
+                raise SumRejected("the weights of the sum are not positive", travels=True)
+            mean = total[:-1] / weight
             model = GlobalModel((model.weights.astype(np.float64) + mean).astype(np.float32), ref.round)
             self.save_model(model)
         return model
 
-    # -- replies -----------------------------------------------------------------------------------------------------
-    def stored_reply(self, key: str) -> dict[str, bytes] | None:
-        """The blobs of the reply given for `key`, if one was."""
-        path = self.folder / f"reply-{key}.bin"
-        return {"sealed": path.read_bytes()} if path.exists() else None
+    # -- what was made for a sum -------------------------------------------------------------------------------------
+    def stored(self, key: str) -> Words | None:
+        """The coefficients made for `key`, if they were: a repeated request seals them again, and charges nothing."""
+        path = self.folder / f"made-{key}.u8"
+        return np.frombuffer(path.read_bytes(), dtype="<u8") if path.exists() else None
 
-    def store_reply(self, key: str, sealed: bytes) -> None:
-        """Keep a reply so that a repeated request gets the same one; those of earlier keys are dropped."""
-        write_atomically(self.folder / f"reply-{key}.bin", sealed)
-        for old in self.folder.glob("reply-*.bin"):
-            if old.name != f"reply-{key}.bin":
+    def store(self, key: str, coefficients: Words) -> None:
+        """Keep them until the next ones are made."""
+        write_atomically(self.folder / f"made-{key}.u8", coefficients.astype("<u8").tobytes())
+        for old in self.folder.glob("made-*.u8"):
+            if old.name != f"made-{key}.u8":
                 old.unlink()
 
     # -- the end -----------------------------------------------------------------------------------------------------
@@ -139,8 +127,8 @@ class ExecutionState:
 
     def close(self) -> None:
         write_atomically(self.folder / "revealed", b"")
-        for reply in self.folder.glob("reply-*.bin"):
-            reply.unlink()
+        for made in self.folder.glob("made-*.u8"):
+            made.unlink()
 
     def _prune(self) -> None:
         others = sorted(self.folder.parent.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)

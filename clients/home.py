@@ -1,7 +1,8 @@
 """A client's home: everything it keeps, on its own disk. Each message may run in a fresh process and finds it here.
 
 policy.yaml          what the owner allows
-identity.key         X25519 private key, 0600          digest.key   key of all digests that leave, 0600
+identity.key         private keys, 0600                 digest.key   key of all digests that leave, 0600
+roster.json          fingerprints of the other clients
 ledgers/<name>.jsonl the privacy ledger                 snapshots/   Parquet snapshots and their features
 executions/<id>/     the state of a running execution   client.log   full text of errors, which never travels
 """
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import hmac
-import json
 import os
 import secrets
 import time
@@ -18,11 +18,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from clients.files import write_atomically
 from clients.policy import ClientPolicy
+from clients.roster import KnownClients
 from pipeline.configfile import parse, read_yaml
 from privacy.errors import ConfigError, WorkspaceBusy
 from privacy.keys import Identity, read_secret, write_secret
@@ -68,6 +69,10 @@ class Home:
     @cached_property
     def identity(self) -> Identity:
         return Identity.load(self.root / "identity.key")
+
+    @cached_property
+    def known_clients(self) -> KnownClients:
+        return KnownClients(self.root / "roster.json")
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -116,24 +121,3 @@ class Home:
 
 def _budget(policy: ClientPolicy) -> Budget:
     return Budget(policy.lifetime_epsilon, policy.lifetime_delta)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """All of `content` or the file as it was; on disk when this returns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from one of the home's own files."""
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content

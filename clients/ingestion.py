@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from clients.home import Home, read_json, write_atomically
+from clients.files import read_json, write_atomically
+from clients.home import Home
 from pipeline.contract import DataContract, Numeric
 from pipeline.protocol import Blobs, IngestReply, IngestRequest
 from privacy.errors import ColumnMissing, ContractViolated, SourceMissing, TooFewRows

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-import secrets
-
 from clients.execution import ExecutionState, blob
 from clients.home import Home
 from pipeline.protocol import Blobs, KeysReply, KeysRequest
-from privacy.cipher import Group
 from privacy.errors import ProtocolError
-from privacy.keys import MASTER_BYTES, open_group, roster_hash, seal_group, unwrap, wrap
+from privacy.group import Group, Offer, Terms
+from privacy.keys import PublicKeys
 
 
 def keys(home: Home, request: KeysRequest, blobs: dict[str, bytes]) -> tuple[KeysReply, Blobs]:
-    """Without blobs, to the leader: makes the key; the reply's blobs are `context` and `wrapped-<name>`.
+    """Without blobs, to the leader: makes the key; the reply's blobs are `signature`, `key` and `wrapped-<name>`.
 
-    With blobs `context` and `wrapped`: takes it. Repeated for an execution it gives the same key again.
-    Raises CohortTooSmall, ProtocolError, SumRejected.
+    With blobs `signature`, `key` and `wrapped`: takes it. Raises CohortTooSmall, KeyMismatch, ProtocolError,
+    SumRejected.
     """
     home.policy.permit_cohort(len(request.roster))
-    roster = {name: bytes.fromhex(key) for name, key in request.roster.items()}
-    if roster.get(home.policy.name) != home.identity.public:
-        raise ProtocolError("the roster does not hold this client under its own key", travels=True)
+    terms = _terms(request)
+    if terms.roster.get(home.policy.name) != home.identity.public:
+        raise ProtocolError("the roster does not hold this client under its own keys", travels=True)
+    home.known_clients.admit(terms.roster)
     state = ExecutionState(home, request.execution)
-    binding = roster_hash(request.execution, roster)
+    state.membership.permit(terms)
     if blobs:
-        master = unwrap(home.identity, roster[request.leader], binding, blob(blobs, "wrapped"))
-        state.join_group(open_group(request.scheme, master, binding, blob(blobs, "context")), roster)
+        offer = Offer(blob(blobs, "signature"), blob(blobs, "wrapped"), blob(blobs, "key"))
+        state.join(Group.join(terms, home.identity, request.leader, offer))
         return KeysReply(), {}
     if request.leader != home.policy.name:
         raise ProtocolError("this client is not the leader", travels=True)
-    group = Group.create(request.scheme, secrets.token_bytes(MASTER_BYTES))
-    wrapped = {f"wrapped-{name}": wrap(home.identity, key, binding, group.master) for name, key in roster.items()}
-    return KeysReply(), {"context": seal_group(group, binding), **wrapped}
+    group = Group.create(terms)
+    wrapped = {f"wrapped-{name}": group.wrapped(home.identity, member) for name, member in terms.roster.items()}
+    return KeysReply(), {"signature": home.identity.sign(terms.digest), "key": group.sealed_key(), **wrapped}
+
+
+def _terms(request: KeysRequest) -> Terms:
+    try:
+        roster = {name: PublicKeys.from_hex(text) for name, text in request.roster.items()}
+    except ValueError:
+        raise ProtocolError("the roster holds a key that is not one", travels=True) from None
+    return Terms(request.execution, request.generation, request.scheme, request.masks, roster)

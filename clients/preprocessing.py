@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 from safetensors.numpy import load_file, save
 
-from clients.home import Home, read_json, write_atomically
+from clients.files import read_json, write_atomically
+from clients.home import Home
 from clients.ingestion import PLACE, load_snapshot
 from pipeline.features import Matrix
 from pipeline.protocol import Blobs, PreprocessReply, PreprocessRequest

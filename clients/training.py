@@ -1,7 +1,12 @@
-"""train: one round. Apply the last sum, take the plan's steps, seal the update. Charged before data is touched."""
+"""train: one round. Apply the last sum, take the plan's steps, seal the update. Charged before data is touched.
+
+What is sealed is the update times the client's weight, and the weight itself as one more value: the sum of both gives
+the weighted mean, and nobody learns how many rows a client has.
+"""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from clients.execution import ExecutionState, GlobalModel, blob
@@ -10,46 +15,46 @@ from clients.preprocessing import Split, load_split
 from pipeline import model as models
 from pipeline.config import Privacy, TrainingConfig
 from pipeline.protocol import Blobs, TrainReply, TrainRequest, weights_from
-from privacy.cipher import Statement
 from privacy.dpsgd import Optimisation, flat, load_flat, train_round
 from privacy.errors import ProtocolError, RoundLost
 from privacy.ledger import Population
 from privacy.noise import SecureNoise
 from privacy.plan import DPPlan, Release, counts_release
-from privacy.quantise import Quantiser
 
 
 def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[TrainReply, Blobs]:
     """Raises BudgetExhausted, PlanInvalid, CohortTooSmall, SumRejected, RoundLost, ProtocolError."""
     state = ExecutionState(home, request.execution)
     key = f"train-{request.round}"
+    statement = state.membership.statement("train", request.round, request.attempt)
+    holder = state.membership.holder(request.attempt.generation)
     state.refuse_if_closed()
-    if stored := state.stored_reply(key):
+    if (update := state.stored(key)) is not None:
         home.ledger.commit(_charge_id(request))
-        return TrainReply(head=home.ledger.head()), stored
+        return TrainReply(head=home.ledger.head()), {"sealed": holder.seal(update, statement)}
     if home.ledger.has(_charge_id(request)):
         raise RoundLost("this round was charged and then interrupted here; it is not trained twice", travels=True)
     if request.round > request.training.rounds:
         raise ProtocolError(f"round {request.round} of {request.training.rounds}", travels=True)
-    home.policy.permit_cohort(request.cohort)
     split = load_split(home, request.features, "training", request.holdout)
     plan = _plan(state, request, split)
-    quantiser = Quantiser(request.encryption.bound, request.cohort)
-    before = state.advance(_current(state, request, blobs), request.sums, blobs, quantiser)
+    bound = request.encryption.bound
+    before = state.advance(_current(state, request, blobs), request.sums, blobs, bound)
 
     home.ledger.reserve(_charge_id(request), [plan.round()], split.population)
-    source = SecureNoise()
     module = models.build(request.model, request.spec.width)
     load_flat(module, before.weights)
     elapsed = (request.round - 1) / request.training.rounds
     rate = request.training.learning_rate * (1 - request.training.decay * elapsed)
     optimisation = Optimisation(rate, request.training.momentum)
-    train_round(module, torch.from_numpy(split.features), torch.from_numpy(split.labels), plan, optimisation, source)
-    slots = quantiser.encode(flat(module) - before.weights, source)
-    sealed = state.holder.seal(slots, Statement(request.execution, "train", request.round), home.policy.name)
-    state.store_reply(key, sealed)
+    features, labels = torch.from_numpy(split.features), torch.from_numpy(split.labels)
+    train_round(module, features, labels, plan, optimisation, SecureNoise())
+    weight = min(len(split.labels), request.training.weight_cap) / request.training.weight_cap
+    weighted = np.append(weight * (flat(module) - before.weights), weight * bound)
+    update = holder.quantised(weighted, statement, bound)
+    state.store(key, update)
     home.ledger.commit(_charge_id(request))
-    return TrainReply(head=home.ledger.head()), {"sealed": sealed}
+    return TrainReply(head=home.ledger.head()), {"sealed": holder.seal(update, statement)}
 
 
 def make_plan(privacy: Privacy, training: TrainingConfig, examples: int) -> DPPlan:

@@ -40,6 +40,11 @@ class EncryptionConfig(Frozen):
 
     scheme: Literal["bfv", "none"] = Field("bfv", description="bfv: the coordinator adds what it cannot read.")
     bound: float = Field(2.0, gt=0, allow_inf_nan=False, description="Clip of each coordinate of an update.")
+    masks: bool | None = Field(
+        None,
+        description="Pairwise masks: not even a client together with the coordinator can read another client's update. "
+        "Default: on in groups of up to 64 clients.",
+    )
 
 
 class FederationConfig(Frozen):
@@ -71,6 +76,9 @@ class TrainingConfig(Frozen):
         description="The step size falls linearly by this fraction over the rounds: late noise weighs less.",
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of local SGD, fresh each round.")
+    weight_cap: int = Field(
+        10_000, ge=1, description="A client weighs as many rows as it has, at most this many; 1: all weigh the same."
+    )
     seed: int = Field(0, ge=0, description="Seed of the initial weights. Noise and sampling are never seeded.")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
@@ -50,6 +50,8 @@ Execution = str
 
 ClientName = str
 
+HexSignature = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
+
 
 class JoinRequest(Frozen):
     """Who are you, and which data do you hold?"""
@@ -61,15 +63,20 @@ class JoinReply(Frozen):
     name: ClientName = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
     version: str
     code: str = Field(description="Digest of the client's code: part of what a cached result depends on.")
-    public_key: str = Field(description="X25519 public key, hex.", pattern=r"^[0-9a-f]{64}$")
+    public_keys: str = Field(description="X25519 and Ed25519 public keys, hex.", pattern=r"^[0-9a-f]{128}$")
     fingerprint: str = Field(description="Keyed digest of the data source; says equal or changed, nothing else.")
 
 
 class KeysRequest(Frozen):
-    """Agree on the group key of an execution: first the leader makes it, then each member takes it."""
+    """Agree on the group key of an execution: first the leader makes it, then each member takes it.
+
+    Blobs to a member: `signature`, `wrapped` and `key` (privacy.group.Offer).
+    """
 
     execution: Execution
+    generation: int = Field(ge=1, description="Grows when a member leaves for good: the rest agrees on a new key.")
     scheme: Literal["bfv", "none"]
+    masks: bool
     roster: dict[ClientName, str] = Field(description="Public keys by client, hex.")
     leader: ClientName
 
@@ -120,7 +127,21 @@ class SumRef(Frozen):
     """A sealed sum that travels as blob `sum-<round>`, and who is in it."""
 
     round: int = Field(ge=1)
+    generation: int = Field(ge=1, description="Of the group key it is sealed under.")
     clients: tuple[ClientName, ...]
+    absent: tuple[ClientName, ...] = Field((), description="Asked in the same attempt, but not in the sum.")
+
+    @property
+    def cohort(self) -> tuple[ClientName, ...]:
+        """Everyone who was asked in the attempt."""
+        return tuple(sorted({*self.clients, *self.absent}))
+
+
+class Attempt(Frozen):
+    """Who is asked together for one sum, under which group key. A repeated attempt has fewer clients."""
+
+    generation: int = Field(ge=1)
+    cohort: tuple[ClientName, ...]
 
 
 class TrainRequest(Frozen):
@@ -135,8 +156,8 @@ class TrainRequest(Frozen):
     encryption: EncryptionConfig
     training: TrainingConfig
     holdout: float
-    cohort: int = Field(ge=1, description="Members of the group; sizes the headroom of the sum.")
     round: int = Field(ge=1)
+    attempt: Attempt
     sums: tuple[SumRef, ...] = Field(description="Sums of the rounds this client has not applied yet.")
 
 
@@ -157,6 +178,7 @@ class EvaluateRequest(Frozen):
     encryption: EncryptionConfig
     evaluation: EvaluationConfig
     holdout: float
+    attempt: Attempt
 
 
 class EvaluateReply(Frozen):
@@ -167,24 +189,36 @@ class EvaluateReply(Frozen):
 
 
 class RevealRequest(Frozen):
-    """Open the final model (`model`, after the last round) or the summed counts (`counts`). Blobs: `sum-<k>`."""
+    """Open the final model (`model`, after the last round) or the summed counts (`counts`). Blobs: `sum-<k>`.
+
+    First every member is asked for the digest of what it opens. The value itself is handed over only against the
+    signatures of a quorum on the same digest.
+    """
 
     execution: Execution
     what: Literal["model", "counts"]
     sums: tuple[SumRef, ...] = Field(min_length=1)
     bound: float = Field(gt=0, description="Clip of each coordinate of an update, for `model`.")
     count: int = Field(ge=1, description="Number of counts, for `counts`.")
-    value: bool = Field(description="Whether to send the value beside its digest.")
+    certificate: dict[ClientName, HexSignature] = Field(
+        description="Signatures of the digest by a quorum, hex: against them the value is sent; empty: digest only."
+    )
 
 
 class RevealReply(Frozen):
     """Blob, where asked for: `value`: float32 weights or int64 counts, little-endian."""
 
     digest: str
+    signature: HexSignature = Field(description="Ed25519 of execution, what and digest by the client's key, hex.")
     spent: float | None = Field(
         description="Epsilon of this execution at this client, rounded up to 0.01; null: infinite."
     )
     lifetime: float | None = Field(description="Epsilon of the client's ledger after it, rounded up to 0.01.")
+
+
+def reveal_text(execution: Execution, what: str, digest: str) -> bytes:
+    """What a client signs when it vouches for the digest of a result."""
+    return f"sottovoce reveal\0{execution}\0{what}\0{digest}".encode()
 
 
 Blobs = Mapping[str, bytes]

@@ -3,41 +3,62 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from pipeline.config import EncryptionConfig
-from pipeline.federation import Asked, Failure, Federation, Request
-from pipeline.journal import Journal
+from pydantic import BaseModel
+
+from pipeline.federation import Answer, Asked, Failure, Federation
+from pipeline.membership import Membership
 from pipeline.protocol import (
     Action,
+    Attempt,
     Blobs,
     ClientName,
     EvaluateReply,
-    KeysReply,
-    KeysRequest,
     RevealReply,
     RevealRequest,
     SumRef,
     TrainReply,
+    reveal_text,
 )
-from privacy.cipher import new_adder
-from privacy.errors import CohortTooSmall, RevealDisagreement, SumRejected
+from privacy.errors import RevealDisagreement, SumRejected
+from privacy.layout import Layout
+from privacy.statement import Statement
+from privacy.sums import Adder
+
+Replies = TrainReply | EvaluateReply
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a sum is asked for.
+
+    request(client, attempt, again) and blobs(client, again) make the messages; `again` is true when the client has
+    made its vector already and only seals it for a smaller cohort. coefficients: of the vector, under a layout.
+    """
+
+    action: Action
+    purpose: str
+    round: int
+    reply: type[TrainReply] | type[EvaluateReply]
+    request: Callable[[ClientName, Attempt, bool], BaseModel]
+    blobs: Callable[[ClientName, bool], Blobs]
+    coefficients: Callable[[Layout], int]
 
 
 @dataclass(frozen=True)
 class SealedSum:
-    """A sum nobody has opened yet; empty `clients`: there is none, because of `lost` or `rejected`.
+    """A sum nobody has opened yet; `ref` None: there is none, because of `lost` or `rejected`.
 
     lost: clients that were charged for it but had been interrupted. rejected: clients for which the sum before it did
     not verify; they did nothing and were charged nothing. noise: deviation of the noise in each of its values, where
     the clients say so.
     """
 
-    clients: tuple[ClientName, ...]
+    ref: SumRef | None
     sealed: bytes
     lost: tuple[ClientName, ...] = ()
     rejected: tuple[ClientName, ...] = ()
@@ -46,131 +67,130 @@ class SealedSum:
 
 @dataclass(frozen=True)
 class Revealed:
-    """What the group agreed on."""
+    """What the group agreed on. attested: each client's signature of the result's digest, hex."""
 
     value: bytes
     spent: dict[ClientName, float | None]
     lifetime: dict[ClientName, float | None]
+    attested: dict[ClientName, str]
     unconfirmed: tuple[ClientName, ...]
 
 
 class SecureSum:
-    """The group of one execution and its sums."""
+    """The sums of one group."""
 
-    def __init__(self, federation: Federation, journal: Journal, encryption: EncryptionConfig) -> None:
+    def __init__(self, federation: Federation, membership: Membership) -> None:
         self._federation = federation
-        self._journal = journal
-        self._encryption = encryption
-        self.members: tuple[ClientName, ...] = ()
+        self._membership = membership
 
-    def establish(self, keys: Mapping[ClientName, str]) -> None:
-        """Have one of `keys` (public keys by client) make the group key and all take it; once per execution.
-
-        Raises CohortTooSmall. A resumed execution keeps its group: its sums are sealed under that key.
-        """
-        if earlier := self._journal.get("group"):
-            self.members = tuple(json.loads(earlier))
-            return
-        candidates = sorted(keys)
-        for leader in candidates:
-            request = KeysRequest(
-                execution=self._journal.execution, scheme=self._encryption.scheme, roster=dict(keys), leader=leader
-            )
-            made = self._federation.ask(Action.KEYS, request, KeysReply, clients=[leader], at_least=0)
-            if made.answers:
-                bundle = made.answers[0].blobs
-                break
-        else:
-            raise CohortTooSmall(
-                "no client could make the group key", remedy="See each client's log, then run the same command again."
-            )
-        taken = self._federation.ask(
-            Action.KEYS,
-            request,
-            KeysReply,
-            clients=candidates,
-            blobs=lambda name: {"context": bundle["context"], "wrapped": bundle[f"wrapped-{name}"]},
-        )
-        self.members = tuple(taken.clients)
-        self._journal.put("group", json.dumps(self.members).encode())
-
-    def collect(
-        self,
-        action: Action,
-        request: Request,
-        reply: type[TrainReply] | type[EvaluateReply],
-        blobs: Blobs | Callable[[str], Blobs],
-    ) -> SealedSum:
+    def collect(self, wanted: Wanted) -> SealedSum:
         """Ask every member and add what arrives, one reply at a time.
 
-        Raises CohortTooSmall when too few answered, unless that is explained by interrupted clients (the sum is lost)
-        or by clients that rejected the sum before (it has to be dropped): then `clients` is empty.
+        With masks a client that vanished leaves its peers' masks in the sum: those who answered seal the same vectors
+        once more, for each other. Raises CohortTooSmall when too few answered, unless that is explained by interrupted
+        clients (the sum is lost) or by clients that rejected the sum before (it has to be dropped).
         """
-        adder = new_adder(self._encryption.scheme)
-        asked: Asked[TrainReply | EvaluateReply] = Asked()
-        for item in self._federation.stream(action, request, reply, clients=self.members, blobs=blobs):
-            if isinstance(item, Failure):
-                self._federation.exclude(asked, item)
-                continue
-            try:
-                adder.add(item.blobs.get("sealed", b""))
-            except SumRejected as error:
-                self._federation.exclude(asked, Failure(item.client, error.code, error.cause))
-                continue
-            item.blobs.clear()
-            asked.answers.append(item)
-        lost = tuple(failure.client for failure in asked.failures if failure.code == "round-lost")
-        rejected = tuple(failure.client for failure in asked.failures if failure.code == "sum-rejected")
-        least = self._federation.min_cohort
+        attempt, again = self._membership.attempt(), False
+        failures: list[Failure] = []
+        while True:
+            adder, asked = self._try(wanted, attempt, again)
+            failures += asked.failures
+            least = self._federation.min_cohort
+            if len(asked.answers) < least or not self._membership.masks or not asked.failures:
+                break
+            attempt, again = self._membership.attempt(asked.clients), True
+        lost = tuple(failure.client for failure in failures if failure.code == "round-lost")
+        rejected = tuple(failure.client for failure in failures if failure.code == "sum-rejected")
         if len(asked.answers) < least <= len(asked.answers) + max(len(lost), len(rejected)):
-            return SealedSum((), b"", lost, rejected)
-        self._federation.demand(action.value, asked)
+            return SealedSum(None, b"", lost, rejected)
+        asked.failures = failures
+        self._federation.demand(wanted.action.value, asked)
+        ref = SumRef(
+            round=wanted.round,
+            generation=attempt.generation,
+            clients=tuple(asked.clients),
+            absent=tuple(sorted(set(attempt.cohort) - set(asked.clients))),
+        )
         shares = [answer.reply.noise for answer in asked.answers if isinstance(answer.reply, EvaluateReply)]
-        return SealedSum(tuple(asked.clients), adder.total(), lost, noise=math.hypot(*shares))
+        self._membership.note(asked.clients)
+        return SealedSum(ref, adder.total(), lost, noise=math.hypot(*shares))
 
-    def reveal(
-        self, request: Callable[[ClientName, bool], RevealRequest], blobs: Callable[[str], Blobs]
-    ) -> Revealed | None:
-        """Let every member open the result; publish it if all that answer, at least the minimum cohort, agree.
-
-        `request(client, value)` makes the request. None: the last sum did not verify at that many clients. Raises
-        CohortTooSmall, RevealDisagreement naming who disagrees.
-        """
-        asked: Asked[RevealReply] = Asked()
-        value: bytes | None = None
-        speaker = self.members[0]
+    def _try(self, wanted: Wanted, attempt: Attempt, again: bool) -> tuple[Adder, Asked[Replies]]:
+        terms = self._membership.terms(attempt)
+        statement = Statement(terms.execution, wanted.purpose, wanted.round, attempt.cohort)
+        adder = Adder(terms.scheme, terms.layout, statement, wanted.coefficients(terms.layout))
+        asked: Asked[Replies] = Asked()
         for item in self._federation.stream(
-            Action.REVEAL,
-            lambda name: request(name, name == speaker),
-            RevealReply,
-            clients=self.members,
-            blobs=blobs,
+            wanted.action,
+            lambda name: wanted.request(name, attempt, again),
+            wanted.reply,
+            clients=attempt.cohort,
+            blobs=lambda name: wanted.blobs(name, again),
         ):
             if isinstance(item, Failure):
                 self._federation.exclude(asked, item)
                 continue
-            asked.answers.append(item)
-            value = item.blobs.get("value", value)
+            try:
+                adder.add(item.blobs.get("sealed", b""), item.client, terms.roster[item.client])
+            except SumRejected as error:
+                self._federation.exclude(asked, Failure(item.client, "upload-rejected", error.cause))
+                continue
+            asked.answers.append(Answer(item.client, item.reply, {}))
+        return adder, asked
+
+    def reveal(
+        self, request: Callable[[ClientName, Mapping[ClientName, str]], RevealRequest], blobs: Callable[[str], Blobs]
+    ) -> Revealed | None:
+        """Let every member open the result; publish it if all that answer, at least the minimum cohort, agree.
+
+        `request(client, certificate)` makes the request. None: the last sum did not verify at that many clients.
+        Raises CohortTooSmall, RevealDisagreement naming who disagrees.
+        """
+        asked: Asked[RevealReply] = Asked()
+        members = self._membership.members
+        for item in self._federation.stream(
+            Action.REVEAL, lambda name: request(name, {}), RevealReply, clients=members, blobs=blobs
+        ):
+            failure = item if isinstance(item, Failure) else self._unsigned(item, request(item.client, {}))
+            if failure is not None:
+                self._federation.exclude(asked, failure)
+            elif isinstance(item, Answer):
+                asked.answers.append(item)
         rejected = [failure for failure in asked.failures if failure.code == "sum-rejected"]
         if len(asked.answers) < self._federation.min_cohort <= len(rejected):
             return None
         self._federation.demand(Action.REVEAL.value, asked)
         digest = self._agreed(asked)
-        for name in asked.clients:
-            if value is not None and hashlib.sha256(value).hexdigest() == digest:
-                break
-            again = self._federation.ask(
-                Action.REVEAL, request(name, True), RevealReply, clients=[name], blobs=blobs, at_least=0
-            )
-            value = next((answer.blobs.get("value") for answer in again.answers), None)
-        if value is None or hashlib.sha256(value).hexdigest() != digest:
-            raise RevealDisagreement("no client sent the value that the group's digest stands for")
+        certificate = {answer.client: answer.reply.signature for answer in asked.answers}
         return Revealed(
-            value=value,
+            value=self._value(asked.clients, digest, lambda name: request(name, certificate), blobs),
             spent={answer.client: answer.reply.spent for answer in asked.answers},
             lifetime={answer.client: answer.reply.lifetime for answer in asked.answers},
-            unconfirmed=tuple(sorted(set(self.members) - set(asked.clients))),
+            attested=certificate,
+            unconfirmed=tuple(sorted(set(self._membership.everyone) - set(asked.clients))),
         )
+
+    def _unsigned(self, answer: Answer[RevealReply], request: RevealRequest) -> Failure | None:
+        text = reveal_text(request.execution, request.what, answer.reply.digest)
+        if self._membership.roster[answer.client].verify(bytes.fromhex(answer.reply.signature), text):
+            return None
+        return Failure(answer.client, "protocol-error", "its digest of the result is not signed by its key")
+
+    def _value(
+        self,
+        clients: Iterable[ClientName],
+        digest: str,
+        request: Callable[[ClientName], RevealRequest],
+        blobs: Callable[[str], Blobs],
+    ) -> bytes:
+        """The value that the digest stands for, from the first client that hands it over."""
+        for name in clients:
+            told = self._federation.ask(Action.REVEAL, request, RevealReply, clients=[name], blobs=blobs, at_least=0)
+            for answer in told.answers:
+                value = answer.blobs.get("value", b"")
+                if hashlib.sha256(value).hexdigest() == digest:
+                    return value
+        raise RevealDisagreement("no client sent the value that the group's digest stands for")
 
     @staticmethod
     def _agreed(asked: Asked[RevealReply]) -> str:

@@ -15,7 +15,7 @@ from pipeline.protocol import ClientName, Outcome
 class Member(Frozen):
     """A client that joined."""
 
-    public_key: str
+    public_keys: str = Field(description="X25519 and Ed25519, hex.")
     fingerprint: str = Field(description="Keyed digest of its data source.")
     code: str = Field(description="Digest of the code it runs.")
 
@@ -49,6 +49,7 @@ class TrainedModel(Frozen):
     parameters: int
     rounds: dict[int, tuple[ClientName, ...]] = Field(description="Who is in each round's sum; a lost round is empty.")
     spent: dict[ClientName, float | None] = Field(description="Epsilon of the training, at most; null: infinite.")
+    attested: dict[ClientName, str] = Field(description="Each client's signature of the weights' digest, hex.")
     unconfirmed: tuple[ClientName, ...] = Field((), description="Clients that did not answer at the reveal.")
 
 

@@ -4,6 +4,7 @@
     |-- ConfigError (2)         ConfigUnknownKey
     |-- DataError (3)           SourceMissing  ColumnMissing  ContractViolated  TooFewRows  ForbiddenColumn
     |-- PrivacyError (4)        PlanInvalid  BudgetExhausted  ReplayRefused  SumRejected  SecretExposed
+    |   |                       KeyMismatch
     |   `-- LedgerError         LedgerMissing  LedgerCorrupt  LedgerRolledBack
     |-- FederationError (5)     CohortTooSmall  ProtocolError  VersionMismatch  RevealDisagreement
     |                           RoundLost  ClientFailed
@@ -111,6 +112,10 @@ class SumRejected(PrivacyError):
 
 class SecretExposed(PrivacyError):
     headline = "a secret of this client is readable by others"
+
+
+class KeyMismatch(PrivacyError):
+    headline = "a public key in the roster is not the one this client knows"
 
 
 class LedgerError(PrivacyError):

@@ -1,82 +1,89 @@
 """Real updates as small integers whose sum over a cohort fits its lane, and back.
 
-A value is clipped to [-bound, bound] and mapped to 0 .. 2^bits - 1 by stochastic rounding, so the expectation of the
-sum is exact. Two values share one slot of the cipher, in lanes of `LANE_BITS`; the bits a value gets are what the
-lane leaves after the headroom that the cohort's sum needs.
+A value is clipped to [-bound, bound] and rounded to the nearest level after a dither was added that all members of
+the group can compute; whoever opens the sum takes the dithers off again. The error of one value is then uniform in
+half a level to either side, whatever the value is, so the sum is unbiased; its variance is half that of stochastic
+rounding and its largest error half as large (subtractive dithering: Roberts 1962; Schuchman 1964).
 
->>> q = Quantiser(bound=1.0, cohort=7)
->>> q.bits, q.resolution < 1e-5
-(18, True)
+>>> q = Quantiser(bound=1.0, layout=Layout.for_cohort(5))
+>>> q.resolution < 1e-5
+True
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from privacy.errors import PlanInvalid, SumRejected
-from privacy.noise import SecureNoise
+from privacy.layout import Layout
+from privacy.stream import Words, keystream
 
-LANE_BITS = 21
-LANES = 2
-
-Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+
+_DITHERS = 2**16
 
 
 @dataclass(frozen=True)
 class Quantiser:
-    """bound: clip of each coordinate. cohort: the largest number of clients whose values are summed."""
+    """bound: clip of each coordinate."""
 
     bound: float
-    cohort: int
-
-    def __post_init__(self) -> None:
-        if self.bits < 8:
-            raise PlanInvalid(
-                f"a cohort of {self.cohort} leaves {self.bits} bits a value, at least 8 are needed",
-                remedy="Sum in smaller cohorts.",
-                travels=True,
-            )
-
-    @property
-    def bits(self) -> int:
-        """Bits of one client's value."""
-        return LANE_BITS - (self.cohort - 1).bit_length()
+    layout: Layout
 
     @property
     def resolution(self) -> float:
-        """Distance between two neighbouring values that can be represented."""
-        return 2 * self.bound / float(2**self.bits - 1)
+        """Distance between two neighbouring levels."""
+        return 2 * self.bound / (self.layout.levels - 1)
 
-    def encode(self, values: npt.NDArray[np.float32] | Floats, source: SecureNoise) -> Integers:
-        """Slots: int64 [ceil(n / 2)], each below 2^42, from n real values. Raises PlanInvalid if one is not finite."""
-        exact = np.asarray(values, dtype=np.float64)
-        if not np.isfinite(exact).all():
+    def encode(self, values: npt.NDArray[np.float32] | Floats, dither: bytes) -> Words:
+        """uint64 [ceil(n / lanes)] from n real values. Raises PlanInvalid if one is not finite."""
+        scaled = np.asarray(values, dtype=np.float64) * (1 / self.resolution)
+        if not np.isfinite(scaled).all():
             raise PlanInvalid(
                 "the update is not finite", remedy="Lower training.learning_rate or training.momentum.", travels=True
             )
-        scaled = (np.clip(exact, -self.bound, self.bound) + self.bound) / self.resolution
-        levels = np.floor(scaled + source.uniform(len(scaled))).astype(np.int64)
-        lanes = np.zeros(len(levels) + len(levels) % LANES, dtype=np.int64)
-        lanes[: len(levels)] = np.minimum(levels, 2**self.bits - 1)
-        return lanes[0::2] | (lanes[1::2] << LANE_BITS)
+        half = (self.layout.levels - 1) / 2
+        np.clip(scaled, -half, half, out=scaled)
+        scaled += half
+        scaled += (_dither(dither, len(scaled)) + 0.5) * (1 / _DITHERS)
+        levels = np.minimum(scaled.astype(np.uint64), self.layout.levels - 1)  # truncation is floor: none is negative
+        if self.layout.lanes == 1:
+            return levels
+        packed = levels[0::2].copy()
+        packed[: len(levels) // 2] |= levels[1::2] << np.uint64(self.layout.width)
+        return packed
 
-    def decode_mean(self, slots: Integers, clients: int, count: int) -> Floats:
-        """The mean of `clients` encoded vectors of `count` values from the exact sum of their slots.
+    def decode_sum(self, coefficients: Words, dithers: Iterable[bytes], count: int) -> Floats:
+        """The sum of the `count` encoded values of the clients with these dithers.
 
-        Raises SumRejected when a lane holds more than `clients` values can add up to.
+        Raises SumRejected when a lane holds more than so many clients can add up to.
         """
-        lanes = np.empty(LANES * len(slots), dtype=np.int64)
-        lanes[0::2] = slots & (2**LANE_BITS - 1)
-        lanes[1::2] = slots >> LANE_BITS
-        check_lanes(lanes, clients * (2**self.bits - 1))
-        return lanes[:count].astype(np.float64) * (self.resolution / clients) - self.bound
+        levels = np.empty(self.layout.lanes * len(coefficients), dtype=np.uint64)
+        if self.layout.lanes == 1:
+            levels[:] = coefficients
+        else:
+            levels[0::2] = coefficients & np.uint64(2**self.layout.width - 1)
+            levels[1::2] = coefficients >> np.uint64(self.layout.width)
+        levels = levels[:count]
+        taken: npt.NDArray[Any] = np.zeros(count, dtype=np.uint32 if self.layout.cohort < 2**15 else np.uint64)
+        clients = 0
+        for key in dithers:
+            taken += _dither(key, count)
+            clients += 1
+        if len(levels) and levels.max() > clients * (self.layout.levels - 1):
+            raise SumRejected("a value of the decrypted sum is out of range", travels=True)
+        total = levels.astype(np.float64)
+        total -= taken * (1 / _DITHERS)
+        # Each client's value was moved up by half the levels; floor takes half a level, the dither's centre a little.
+        total += clients * (0.5 - 0.5 / _DITHERS - (self.layout.levels - 1) / 2)
+        total *= self.resolution
+        return total
 
 
-def check_lanes(values: Integers, largest: int) -> None:
-    """Raise SumRejected unless every value lies in 0 .. largest."""
-    if len(values) and (values.min() < 0 or values.max() > largest):
-        raise SumRejected("a value of the decrypted sum is out of range", travels=True)
+def _dither(key: bytes, count: int) -> npt.NDArray[np.uint16]:
+    return np.frombuffer(keystream(key, 2 * count), dtype="<u2")

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from clients.home import Home, write_atomically
+from clients.files import write_atomically
+from clients.home import Home
 from clients.policy import ClientPolicy
 from pipeline.config import Config, SimulationConfig
 from privacy.errors import ConfigError
@@ -38,7 +40,9 @@ def prepare_homes(config: Config, folder: Path) -> dict[str, Path]:
         with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as aside:
             names = aside.submit(_write_sources, simulation, folder).result()
         write_atomically(mark, json.dumps({"identity": identity, "clients": names}).encode())
-    return {name: _prepare(folder, name, config, simulation) for name in names}
+    homes = {name: _prepare(folder, name, config, simulation) for name in names}
+    _introduce(homes)
+    return homes
 
 
 def _write_sources(simulation: SimulationConfig, folder: Path) -> list[str]:
@@ -75,6 +79,14 @@ def _prepare(folder: Path, name: str, config: Config, simulation: SimulationConf
     elif Home(root).policy != policy:
         Home.write_policy(root, policy)
     return root
+
+
+def _introduce(homes: Mapping[str, Path]) -> None:
+    """Every client knows every other one's keys, as if their owners had compared fingerprints."""
+    clients = {name: Home(root) for name, root in homes.items()}
+    fingerprints = {name: home.identity.public.fingerprint for name, home in clients.items()}
+    for home in clients.values():
+        home.known_clients.pin(fingerprints)
 
 
 def _source(folder: Path, name: str) -> Path:

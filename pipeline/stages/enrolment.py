@@ -14,7 +14,7 @@ def enrolment(clients: Clients, federation: FederationConfig) -> Cohort:
     joined = clients.join(federation.expected_clients)
     return Cohort(
         members={
-            name: Member(public_key=reply.public_key, fingerprint=reply.fingerprint, code=reply.code)
+            name: Member(public_keys=reply.public_keys, fingerprint=reply.fingerprint, code=reply.code)
             for name, reply in joined.items()
         }
     )

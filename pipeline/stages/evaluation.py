@@ -9,9 +9,10 @@ from pipeline.contract import DataContract
 from pipeline.dag import stage
 from pipeline.federation import Federation as Clients
 from pipeline.journal import Journal
+from pipeline.membership import Membership
 from pipeline.metrics import metrics, roc_auc_error
-from pipeline.protocol import Action, EvaluateReply, EvaluateRequest, RevealRequest, SumRef
-from pipeline.secure_sum import SecureSum, sum_blobs
+from pipeline.protocol import Action, EvaluateReply, EvaluateRequest, RevealRequest
+from pipeline.secure_sum import SecureSum, Wanted, sum_blobs
 from pipeline.values import Cohort, EvaluationReport, FeatureSet, TrainedModel
 from privacy.errors import CohortTooSmall, ProtocolError, SumRejected
 
@@ -30,40 +31,48 @@ def evaluation(
     evaluation: EvaluationConfig,
 ) -> EvaluationReport:
     """Raises CohortTooSmall, RevealDisagreement."""
-    group = SecureSum(clients, journal, encryption)
-    group.establish({name: cohort.members[name].public_key for name in feature_set.digests})
+    membership = Membership(clients, journal, encryption)
+    membership.establish({name: cohort.members[name].public_keys for name in feature_set.digests})
+    group = SecureSum(clients, membership)
     weights = {"weights": journal.artifact(trained_model.weights)}
+    count = 2 * evaluation.bins
     total = group.collect(
-        Action.EVALUATE,
-        lambda name: EvaluateRequest(
-            execution=journal.execution,
-            features=feature_set.digests[name],
-            spec=feature_set.spec,
-            model=model,
-            privacy=privacy,
-            encryption=encryption,
-            evaluation=evaluation,
-            holdout=data.holdout,
-        ),
-        EvaluateReply,
-        weights,
+        Wanted(
+            action=Action.EVALUATE,
+            purpose="evaluate",
+            round=1,
+            reply=EvaluateReply,
+            request=lambda name, attempt, again: EvaluateRequest(
+                execution=journal.execution,
+                features=feature_set.digests[name],
+                spec=feature_set.spec,
+                model=model,
+                privacy=privacy,
+                encryption=encryption,
+                evaluation=evaluation,
+                holdout=data.holdout,
+                attempt=attempt,
+            ),
+            blobs=lambda name, again: {} if again else weights,
+            coefficients=lambda layout: count,
+        )
     )
-    if not total.clients:
+    ref = total.ref
+    if ref is None:
         raise CohortTooSmall(
             f"the evaluation was interrupted after it was charged at {', '.join(total.lost)}; it is not made twice",
             remedy="Change evaluation.bins to make, and pay for, another evaluation.",
         )
-    sums = (SumRef(round=1, clients=total.clients),)
     revealed = group.reveal(
-        lambda name, value: RevealRequest(
+        lambda name, certificate: RevealRequest(
             execution=journal.execution,
             what="counts",
-            sums=sums,
+            sums=(ref,),
             bound=encryption.bound,
-            count=2 * evaluation.bins,
-            value=value,
+            count=count,
+            certificate=dict(certificate),
         ),
-        lambda name: sum_blobs([(sums[0], total.sealed)]),
+        lambda name: sum_blobs([(ref, total.sealed)]),
     )
     if revealed is None:
         raise SumRejected("the summed counts do not verify", remedy="A client sent an upload that is not its own.")
@@ -71,7 +80,7 @@ def evaluation(
         raise ProtocolError("the revealed counts have the wrong length")
     counts = np.frombuffer(revealed.value, dtype="<i8").reshape(2, evaluation.bins)
     return EvaluationReport(
-        clients=total.clients,
+        clients=ref.clients,
         negative=tuple(counts[0].tolist()),
         positive=tuple(counts[1].tolist()),
         metrics=metrics(counts[0], counts[1]),

@@ -6,9 +6,8 @@ coordinator never sees an intermediate model; after the last round the clients r
 
 from __future__ import annotations
 
-import json
 import time
-from functools import cache
+from functools import cache, partial
 
 from pipeline import model as models
 from pipeline.config import EncryptionConfig, ModelConfig, Privacy, TrainingConfig
@@ -16,11 +15,15 @@ from pipeline.contract import DataContract
 from pipeline.dag import stage
 from pipeline.federation import Federation as Clients
 from pipeline.journal import Journal
+from pipeline.membership import Membership
 from pipeline.progress import RoundFinished
-from pipeline.protocol import Action, RevealRequest, SumRef, TrainReply, TrainRequest
-from pipeline.secure_sum import Revealed, SecureSum, sum_blobs
+from pipeline.protocol import Action, Attempt, Blobs, RevealRequest, SumRef, TrainReply, TrainRequest
+from pipeline.secure_sum import Revealed, SecureSum, Wanted, sum_blobs
 from pipeline.values import Cohort, FeatureSet, TrainedModel
 from privacy.errors import FederationError
+
+LOST = b"lost"
+"""Header of a checkpointed round without a sum."""
 
 
 @stage(produces="trained_model", place="clients", charges=True)
@@ -39,8 +42,9 @@ def training(
 
     A sum that does not verify is dropped by every client alike: its round is lost, the next goes on from before it.
     """
-    group = SecureSum(clients, journal, encryption)
-    group.establish({name: cohort.members[name].public_key for name in feature_set.digests})
+    membership = Membership(clients, journal, encryption)
+    membership.establish({name: cohort.members[name].public_keys for name in feature_set.digests})
+    group = SecureSum(clients, membership)
     spec = feature_set.spec
     rounds = _Rounds(journal)
     initial = models.initial_weights(model, spec.width, training.seed).astype("<f4").tobytes()
@@ -57,55 +61,68 @@ def training(
             encryption=encryption,
             training=training,
             holdout=data.holdout,
-            cohort=len(group.members),
             round=1,
+            attempt=membership.attempt(),
             sums=(),
         )
 
+    def request(number: int, name: str, attempt: Attempt, again: bool) -> TrainRequest:
+        sums = () if again else rounds.unseen_by(name)
+        return base(name).model_copy(update={"round": number, "attempt": attempt, "sums": sums})
+
+    def blobs(name: str, again: bool) -> Blobs:
+        return {} if again else {**rounds.blobs_for(name), **({} if rounds.knows(name) else {"initial": initial})}
+
+    values = models.parameter_count(model, spec.width) + 1  # and the weight
     while rounds.done < training.rounds:
-        begun, number = time.monotonic(), rounds.done + 1
+        begun, number, members = time.monotonic(), rounds.done + 1, len(membership.members)
         total = group.collect(
-            Action.TRAIN,
-            lambda name, number=number: base(name).model_copy(  # type: ignore[misc]
-                update={"round": number, "sums": rounds.unseen_by(name)}
-            ),
-            TrainReply,
-            lambda name: {**rounds.blobs_for(name), **({} if rounds.knows(name) else {"initial": initial})},
+            Wanted(
+                action=Action.TRAIN,
+                purpose="train",
+                round=number,
+                reply=TrainReply,
+                request=partial(request, number),
+                blobs=blobs,
+                coefficients=lambda layout: layout.coefficients(values),
+            )
         )
         if total.rejected:
-            clients.progress(_report(rounds.drop_last(), training.rounds, (), group, 0.0))
+            clients.progress(_report(rounds.drop_last(), training.rounds, (), members, 0.0))
             continue
-        rounds.add(number, total.clients, total.sealed)
-        clients.progress(_report(number, training.rounds, total.clients, group, time.monotonic() - begun))
+        rounds.add(number, total.ref, total.sealed)
+        seconds = time.monotonic() - begun
+        clients.progress(_report(number, training.rounds, rounds.participants[number], members, seconds))
 
     revealed: Revealed | None = None
     while revealed is None:
         if not rounds.sums:
             raise FederationError("every round was lost: there is no model", remedy="Run the same command again.")
         revealed = group.reveal(
-            lambda name, value: RevealRequest(
+            lambda name, certificate: RevealRequest(
                 execution=journal.execution,
                 what="model",
                 sums=rounds.unseen_by(name) or rounds.last(),
                 bound=encryption.bound,
                 count=1,
-                value=value,
+                certificate=dict(certificate),
             ),
             rounds.blobs_for,
         )
         if revealed is None:
-            clients.progress(_report(rounds.drop_last(), training.rounds, (), group, 0.0))
+            clients.progress(_report(rounds.drop_last(), training.rounds, (), len(membership.members), 0.0))
     return TrainedModel(
         weights=journal.put("weights", revealed.value),
         parameters=models.parameter_count(model, spec.width),
         rounds=rounds.participants,
         spent=revealed.spent,
+        attested=revealed.attested,
         unconfirmed=revealed.unconfirmed,
     )
 
 
-def _report(number: int, rounds: int, clients: tuple[str, ...], group: SecureSum, seconds: float) -> RoundFinished:
-    return RoundFinished(number, rounds, len(clients), len(group.members), seconds, lost=not clients)
+def _report(number: int, rounds: int, clients: tuple[str, ...], members: int, seconds: float) -> RoundFinished:
+    return RoundFinished(number, rounds, len(clients), members, seconds, lost=not clients)
 
 
 class _Rounds:
@@ -119,33 +136,34 @@ class _Rounds:
         self._given: dict[str, int] = {}
         while (content := journal.get(f"round-{self.done + 1}")) is not None:
             header, _, sealed = content.partition(b"\n")
-            self._keep(self.done + 1, tuple(json.loads(header)), sealed)
+            self._keep(self.done + 1, SumRef.model_validate_json(header) if header != LOST else None, sealed)
 
     @property
     def done(self) -> int:
         """The last round that was finished or lost."""
         return max(self.participants, default=0)
 
-    def add(self, number: int, clients: tuple[str, ...], sealed: bytes) -> None:
+    def add(self, number: int, ref: SumRef | None, sealed: bytes) -> None:
         """Checkpoint a round, then keep it. Whoever is in its sum has applied all sums before it."""
-        self._journal.put(f"round-{number}", json.dumps(clients).encode() + b"\n" + sealed)
-        for client in clients:
+        header = ref.model_dump_json().encode() if ref else LOST
+        self._journal.put(f"round-{number}", header + b"\n" + sealed)
+        for client in ref.clients if ref else ():
             self._given[client] = number - 1
-        self._keep(number, clients, sealed)
+        self._keep(number, ref, sealed)
         if self._given:
             for old in [k for k in self._sealed if k <= min(self._given.values()) and len(self._given) > 1]:
                 del self._sealed[old]
 
-    def _keep(self, number: int, clients: tuple[str, ...], sealed: bytes) -> None:
-        self.participants[number] = clients
-        if clients:
-            self.sums[number] = SumRef(round=number, clients=clients)
+    def _keep(self, number: int, ref: SumRef | None, sealed: bytes) -> None:
+        self.participants[number] = ref.clients if ref else ()
+        if ref:
+            self.sums[number] = ref
             self._sealed[number] = sealed
 
     def drop_last(self) -> int:
         """Forget the newest sum, which did not verify, as if its round had been lost; returns the round."""
         number = max(self.sums)
-        self._journal.put(f"round-{number}", b"[]\n")
+        self._journal.put(f"round-{number}", LOST + b"\n")
         self.participants[number] = ()
         del self.sums[number]
         self._sealed.pop(number, None)

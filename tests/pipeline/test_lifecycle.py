@@ -76,11 +76,7 @@ def test_a_run_trains_evaluates_registers_and_promotes(trained: Trained) -> None
 
 def test_the_coordinator_s_files_hold_no_key_and_no_row(trained: Trained) -> None:
     workspace: Any = trained.workspace
-    secrets = [
-        path.read_bytes()
-        for path in workspace.clients.rglob("*")
-        if path.name in ("identity.key", "digest.key", "group.key") and path.is_file()
-    ]
+    secrets = [path.read_bytes() for path in workspace.clients.rglob("*") if path.suffix == ".key" and path.is_file()]
     assert len(secrets) >= 18
     for path in workspace.root.rglob("*"):
         if path.is_file() and workspace.clients not in path.parents:
@@ -163,6 +159,56 @@ def test_a_client_that_misses_a_round_catches_up(federation: Federation) -> None
     assert outcome.model.unconfirmed == ()
 
 
+def test_a_client_that_vanishes_with_masks_on_costs_one_repeat_and_no_charge(federation: Federation) -> None:
+    calls: list[int] = []
+
+    def silent_once(message: Message, context: Context) -> Message | None:
+        calls.append(1)
+        return None if len(calls) == 2 else federation.grid.app(message, context)
+
+    federation.grid.faults[("north", "train")] = silent_once
+    outcome = federation.run()
+    assert [len(clients) for clients in outcome.model.rounds.values()] == [6, 5, 6]
+    assert federation.grid.sent.count(("east", "train")) == 4
+    assert federation.charges("east")["train"] == 3
+    assert outcome.model.unconfirmed == ()
+
+
+def test_who_has_left_gets_no_key_of_what_comes_after(tmp_path: Path, dataset: Path) -> None:
+    federation = Federation(tmp_path, configured(dataset, training__rounds=4))
+    calls: list[int] = []
+
+    def leave(message: Message, context: Context) -> Message | None:
+        calls.append(1)
+        return federation.grid.app(message, context) if len(calls) == 1 else None
+
+    federation.grid.faults[("north", "train")] = leave
+    outcome = federation.run()
+    assert [len(clients) for clients in outcome.model.rounds.values()] == [6, 5, 5, 5]
+    assert len(calls) == 3, "it is not waited for in the fourth round"
+    assert outcome.model.unconfirmed == ("north",)
+    (second,) = federation.homes["east"].glob("executions/*/group-2.key")
+    first = second.with_name("group-1.key")
+    assert not list(federation.homes["north"].glob("executions/*/group-2.key"))
+    assert first.read_bytes()[:32] != second.read_bytes()[:32]
+    assert second.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_key_that_the_coordinator_swapped_is_noticed_by_every_client(federation: Federation) -> None:
+    from pipeline.protocol import JoinReply, pack, unpack
+    from privacy.keys import Identity
+
+    def swapped(message: Message, context: Context) -> Message:
+        told, blobs = unpack(JoinReply, federation.grid.app(message, context).content)
+        keys = Identity(bytes([7]) * 64).public.hex()
+        return Message(pack(told.model_copy(update={"public_keys": keys}), blobs), reply_to=message)
+
+    federation.grid.faults[("north", "query.join")] = swapped
+    with pytest.raises(CohortTooSmall, match="group key"):
+        federation.run()
+    assert federation.excluded == dict.fromkeys(federation.homes, "key-mismatch") | {"north": "protocol"}
+
+
 def test_below_the_minimum_cohort_nothing_is_applied_and_the_run_resumes(federation: Federation) -> None:
     for name in ("north", "south", "west"):
         federation.grid.faults[(name, "train")] = fails()
@@ -216,30 +262,33 @@ def test_clients_killed_between_reserve_and_commit_lose_that_round_only(
     assert any(isinstance(event, RoundFinished) and event.lost for event in federation.events)
 
 
-def resealed(message: Message, reply: Message, federation: Federation) -> Message:
-    """The reply with an upload that was sealed for another round: well-formed, under the right key, and wrong."""
-    from clients.execution import ExecutionState
+def forged(message: Message, reply: Message, federation: Federation) -> Message:
+    """The reply with an upload that its client signed although it is not what it should be: a client that lies."""
     from pipeline.protocol import TrainRequest, unpack
-    from privacy.cipher import Statement
+    from privacy.statement import Statement
+    from privacy.wire import SIGNATURE_BYTES, signed_text
 
     request, _ = unpack(TrainRequest, message.content)
-    state = ExecutionState(Home(federation.homes["north"]), request.execution)
-    slots = np.zeros((Federation.parameters + 1) // 2, dtype=np.int64)
-    sealed = state.holder.seal(slots, Statement(request.execution, "train", 99), "north")
+    good = reply.content.array_records["blobs"]["sealed"].numpy().tobytes()
+    unsigned = bytearray(good[:-SIGNATURE_BYTES])
+    unsigned[-4] ^= 1  # the tag of the last block
+    statement = Statement(request.execution, "train", request.round, request.attempt.cohort)
+    signature = Home(federation.homes["north"]).identity.sign(signed_text(statement, "north", bytes(unsigned)))
+    sealed = bytes(unsigned) + signature
     reply.content["blobs"] = ArrayRecord({"sealed": Array(np.frombuffer(sealed, dtype=np.uint8))})
     return reply
 
 
 @pytest.mark.parametrize("when", [2, 3])
-def test_a_well_formed_wrong_upload_costs_its_round_and_is_never_applied(federation: Federation, when: int) -> None:
+def test_a_lying_client_costs_its_round_and_is_never_applied(federation: Federation, when: int) -> None:
     calls: list[int] = []
 
-    def replay(message: Message, context: Context) -> Message:
+    def lie(message: Message, context: Context) -> Message:
         calls.append(1)
         reply = federation.grid.app(message, context)
-        return resealed(message, reply, federation) if len(calls) == when else reply
+        return forged(message, reply, federation) if len(calls) == when else reply
 
-    federation.grid.faults[("north", "train")] = replay
+    federation.grid.faults[("north", "train")] = lie
     outcome = federation.run()
     assert [len(clients) for clients in outcome.model.rounds.values()] == [0 if n == when else 6 for n in (1, 2, 3)]
     assert federation.charges("east")["train"] == 3
@@ -255,21 +304,63 @@ def test_a_malformed_upload_excludes_its_client_only(federation: Federation) -> 
 
     federation.grid.faults[("north", "train")] = truncate
     outcome = federation.run()
-    assert federation.excluded["north"] == "sum-rejected"
+    assert federation.excluded["north"] == "upload-rejected"
     assert all(len(clients) == 5 for clients in outcome.model.rounds.values())
 
 
 def test_a_client_that_opens_another_model_is_named(federation: Federation) -> None:
     def lie(message: Message, context: Context) -> Message:
-        from pipeline.protocol import RevealReply, pack, unpack
+        from pipeline.protocol import RevealReply, RevealRequest, pack, reveal_text, unpack
 
-        reply = federation.grid.app(message, context)
-        told, blobs = unpack(RevealReply, reply.content)
-        return Message(pack(told.model_copy(update={"digest": "0" * 64}), blobs), reply_to=message)
+        told, blobs = unpack(RevealReply, federation.grid.app(message, context).content)
+        asked, _ = unpack(RevealRequest, message.content)
+        identity = Home(federation.homes["west"]).identity
+        signature = identity.sign(reveal_text(asked.execution, asked.what, "0" * 64)).hex()
+        changed = told.model_copy(update={"digest": "0" * 64, "signature": signature})
+        return Message(pack(changed, blobs), reply_to=message)
 
     federation.grid.faults[("west", "query.reveal")] = lie
     with pytest.raises(RevealDisagreement, match="west opened another result"):
         federation.run()
+
+
+def test_a_digest_that_its_client_did_not_sign_does_not_count(federation: Federation) -> None:
+    def lie(message: Message, context: Context) -> Message:
+        from pipeline.protocol import RevealReply, pack, unpack
+
+        told, blobs = unpack(RevealReply, federation.grid.app(message, context).content)
+        return Message(pack(told.model_copy(update={"digest": "0" * 64}), blobs), reply_to=message)
+
+    federation.grid.faults[("west", "query.reveal")] = lie
+    outcome = federation.run()
+    assert outcome.model.unconfirmed == ("west",)
+    assert "west" not in outcome.model.attested
+    assert len(outcome.model.attested) == 5
+
+
+def test_no_value_is_handed_over_without_a_quorum_s_signatures(federation: Federation) -> None:
+    from pipeline.protocol import RevealRequest, pack, unpack
+
+    refused: list[Message] = []
+
+    def too_few(message: Message, context: Context) -> Message:
+        asked, blobs = unpack(RevealRequest, message.content)
+        if asked.certificate:
+            some = dict(list(asked.certificate.items())[:2])
+            again = {**some, **dict.fromkeys(list(asked.certificate)[2:], "00" * 64)}
+            content = pack(asked.model_copy(update={"certificate": again}), blobs)
+            message = Message(content, message.metadata.dst_node_id, message.metadata.message_type)
+            message.metadata.__dict__["_message_id"] = "m"
+        reply = federation.grid.app(message, context)
+        if asked.certificate:
+            refused.append(reply)
+        return reply
+
+    for name in federation.homes:
+        federation.grid.faults[(name, "query.reveal")] = too_few
+    with pytest.raises(RevealDisagreement, match="no client sent"):
+        federation.run()
+    assert all("vouch" in reply.error.reason for reply in refused)
 
 
 def test_the_value_comes_from_another_client_when_the_first_is_gone(federation: Federation) -> None:
@@ -332,7 +423,7 @@ def test_a_home_that_lost_its_state_is_named(federation: Federation, monkeypatch
     import shutil
 
     def lose(message: Message, context: Context) -> Message:
-        shutil.rmtree(federation.homes["north"] / "executions")
+        shutil.rmtree(federation.homes["north"] / "executions", ignore_errors=True)
         return federation.grid.app(message, context)
 
     federation.grid.faults[("north", "train")] = lose

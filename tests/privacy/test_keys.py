@@ -1,54 +1,56 @@
-"""Group keys reach every member and nobody else."""
+"""Identities stay secret, and what they sign can be checked."""
 
 from pathlib import Path
 
 import pytest
 
-from privacy.cipher import Group
 from privacy.errors import SecretExposed, SumRejected
-from privacy.keys import Identity, open_group, read_secret, roster_hash, seal_group, unwrap, wrap, write_secret
+from privacy.keys import Identity, PublicKeys, read_secret, write_secret
 
 
-@pytest.fixture
-def identities(tmp_path: Path) -> dict[str, Identity]:
-    return {name: Identity.create(tmp_path / name) for name in ("a", "b", "eve")}
-
-
-def test_a_wrapped_master_opens_for_its_member_only(identities: dict[str, Identity]) -> None:
-    binding = roster_hash("e1", {name: identity.public for name, identity in identities.items()})
-    wrapped = wrap(identities["a"], identities["b"].public, binding, bytes(32))
-    assert len(wrapped) == 80
-    assert unwrap(identities["b"], identities["a"].public, binding, wrapped) == bytes(32)
-    for member, leader, bound in [
-        ("eve", "a", binding),
-        ("b", "eve", binding),
-        ("b", "a", roster_hash("e2", {})),
-    ]:
-        with pytest.raises(SumRejected):
-            unwrap(identities[member], identities[leader].public, bound, wrapped)
-    with pytest.raises(SumRejected):
-        unwrap(identities["b"], identities["a"].public, binding, wrapped[:-1] + b"\0")
-
-
-def test_a_sealed_context_that_was_altered_is_refused() -> None:
-    group = Group("none", bytes(32), b"context")
-    sealed = seal_group(group, b"binding")
-    assert open_group("none", bytes(32), b"binding", sealed) == group
-    with pytest.raises(SumRejected):
-        open_group("none", bytes(32), b"other", sealed)
-
-
-def test_the_same_identity_comes_back_and_is_private(tmp_path: Path) -> None:
+def test_an_identity_survives_on_disk_with_mode_0600(tmp_path: Path) -> None:
     made = Identity.create(tmp_path / "identity.key")
     assert Identity.load(tmp_path / "identity.key").public == made.public
     assert (tmp_path / "identity.key").stat().st_mode & 0o777 == 0o600
-    assert len(made.fingerprint.split()) == 4
+    (tmp_path / "identity.key").chmod(0o640)
+    with pytest.raises(SecretExposed, match="0640") as caught:
+        Identity.load(tmp_path / "identity.key")
+    assert caught.value.remedy == f"Run: chmod 600 {tmp_path / 'identity.key'}"
 
 
-def test_a_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "secret"
-    write_secret(path, b"x")
-    path.chmod(0o644)
-    with pytest.raises(SecretExposed, match="0644") as caught:
-        read_secret(path)
-    assert caught.value.remedy == f"Run: chmod 600 {path}"
+def test_a_fingerprint_is_read_in_groups_of_four_and_covers_both_keys() -> None:
+    one, two = Identity(bytes([1]) * 64).public, Identity(bytes([2]) * 64).public
+    assert [len(group) for group in one.fingerprint.split()] == [4] * 8
+    mixed = PublicKeys(one.exchange, two.signing)
+    assert len({one.fingerprint, two.fingerprint, mixed.fingerprint}) == 3
+
+
+def test_public_keys_travel_as_hex() -> None:
+    keys = Identity(bytes([3]) * 64).public
+    assert PublicKeys.from_hex(keys.hex()) == keys
+    for wrong in (keys.hex()[:-2], "zz" * 64, ""):
+        with pytest.raises(ValueError, match=r"64 bytes|hexadecimal"):
+            PublicKeys.from_hex(wrong)
+
+
+def test_signatures_hold_for_one_text_and_one_key() -> None:
+    identity, other = Identity(bytes([1]) * 64), Identity(bytes([2]) * 64)
+    signature = identity.sign(b"text")
+    assert identity.public.verify(signature, b"text")
+    assert not identity.public.verify(signature, b"other")
+    assert not other.public.verify(signature, b"text")
+    assert not identity.public.verify(b"short", b"text")
+
+
+def test_both_ends_of_an_exchange_get_one_secret() -> None:
+    one, two = Identity(bytes([1]) * 64), Identity(bytes([2]) * 64)
+    assert one.exchange(two.public.exchange) == two.exchange(one.public.exchange)
+    with pytest.raises(SumRejected, match="X25519"):
+        one.exchange(bytes(32))
+
+
+def test_secrets_are_replaced_whole(tmp_path: Path) -> None:
+    write_secret(tmp_path / "s", b"one")
+    write_secret(tmp_path / "s", b"two")
+    assert read_secret(tmp_path / "s") == b"two"
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]

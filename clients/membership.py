@@ -1,0 +1,94 @@
+"""This client's place in the group of one execution: the keys of each generation, and the sums it has opened."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from clients.files import read_json, write_atomically
+from clients.home import Home
+from pipeline.protocol import Attempt, SumRef
+from privacy.errors import ProtocolError, ReplayRefused
+from privacy.group import Group, Terms
+from privacy.keys import KEY_BYTES, PublicKeys, Roster, read_secret, write_secret
+from privacy.statement import Statement
+from privacy.sums import Holder
+
+
+class Membership:
+    """Key files have mode 0600. A generation never changes once a later one exists."""
+
+    def __init__(self, home: Home, execution: str, folder: Path) -> None:
+        self.home, self.execution, self._folder = home, execution, folder
+        self.holder = cache(self._holder)
+
+    @property
+    def generation(self) -> int:
+        """The latest one; 0: none."""
+        found = [int(path.stem.partition("-")[2]) for path in self._folder.glob("group-*.json")]
+        return max(found, default=0)
+
+    def permit(self, terms: Terms) -> None:
+        """Raise ProtocolError unless `terms` may be the next generation: nobody new, no older generation again."""
+        latest = self.generation
+        if terms.generation not in (latest, latest + 1) or terms.generation < 1:
+            raise ProtocolError(f"generation {terms.generation} of the group after {latest}", travels=True)
+        if terms.generation > 1:
+            before = self.roster(terms.generation - 1)
+            if strangers := sorted(name for name, keys in terms.roster.items() if before.get(name) != keys):
+                raise ProtocolError(f"not in the group before: {', '.join(strangers)}", travels=True)
+
+    def join(self, group: Group) -> None:
+        """Keep the keys of a generation."""
+        terms = group.terms
+        write_secret(self._folder / f"group-{terms.generation}.key", group.master + group.key)
+        roster = {name: keys.hex() for name, keys in terms.roster.items()}
+        listing = {"scheme": terms.scheme, "masks": terms.masks, "roster": roster}
+        write_atomically(self._folder / f"group-{terms.generation}.json", json.dumps(listing).encode())
+
+    def roster(self, generation: int) -> Roster:
+        """Raises ProtocolError when the keys action did not come first."""
+        return {name: PublicKeys.from_hex(keys) for name, keys in self._listing(generation)["roster"].items()}
+
+    def statement(self, purpose: str, number: int, attempt: Attempt) -> Statement:
+        """What an upload to this attempt is for. Raises CohortTooSmall by this client's own policy."""
+        self.home.policy.permit_cohort(len(set(attempt.cohort)))
+        return Statement(self.execution, purpose, number, attempt.cohort)
+
+    def referred(self, purpose: str, ref: SumRef) -> Statement:
+        """What a sum is said to be. Raises CohortTooSmall by this client's own policy, ProtocolError."""
+        self.home.policy.permit_cohort(len(set(ref.clients)))
+        if strangers := sorted(set(ref.cohort) - set(self.roster(ref.generation))):
+            raise ProtocolError(f"the sum names clients outside the group: {', '.join(strangers)}", travels=True)
+        return Statement(self.execution, purpose, ref.round, ref.cohort)
+
+    def note_opening(self, statement: Statement, total: bytes) -> None:
+        """One opening per round: raise ReplayRefused if another sum of it was opened before, also before a restart.
+
+        Two sums over different cohorts would tell their difference: one client's update.
+        """
+        path = self._folder / f"opened-{statement.purpose}-{statement.round}"
+        digest = hashlib.sha256(total).hexdigest().encode()
+        if not path.exists():
+            write_atomically(path, digest)
+        elif path.read_bytes() != digest:
+            raise ReplayRefused(
+                f"another sum of {statement.purpose} {statement.round} was opened here before; a round is opened once",
+                travels=True,
+            )
+
+    def _holder(self, generation: int) -> Holder:
+        listing = self._listing(generation)
+        terms = Terms(self.execution, generation, listing["scheme"], listing["masks"], self.roster(generation))
+        secret = read_secret(self._folder / f"group-{generation}.key")
+        group = Group(terms, secret[:KEY_BYTES], secret[KEY_BYTES:])
+        return Holder(group, self.home.identity, self.home.policy.name)
+
+    def _listing(self, generation: int) -> dict[str, Any]:
+        try:
+            return read_json(self._folder / f"group-{generation}.json")
+        except FileNotFoundError:
+            raise ProtocolError("this client has no such group key for the execution", travels=True) from None

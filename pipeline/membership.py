@@ -1,0 +1,111 @@
+"""The group of one execution as the coordinator sees it: who is in it, and the keys it relays and cannot open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pipeline.config import EncryptionConfig
+from pipeline.contract import Frozen
+from pipeline.federation import Federation
+from pipeline.journal import Journal
+from pipeline.protocol import Action, Attempt, ClientName, KeysReply, KeysRequest
+from privacy.errors import CohortTooSmall
+from privacy.group import Terms
+from privacy.keys import PublicKeys, Roster
+from privacy.masks import DEFAULT_COHORT
+
+PATIENCE = 2
+"""A client that is missing from so many sums in a row has left: it would cost every round its deadline."""
+
+
+class Membership:
+    """Ages by generations. A resumed execution keeps the last one, because its sums are sealed under that key."""
+
+    def __init__(self, federation: Federation, journal: Journal, encryption: EncryptionConfig) -> None:
+        self._federation, self._journal, self._encryption = federation, journal, encryption
+        self._missed: dict[ClientName, int] = {}
+        self.generation = 0
+        self.masks = False
+        self.roster: Roster = {}
+        self.members: tuple[ClientName, ...] = ()
+        self.everyone: tuple[ClientName, ...] = ()
+        while earlier := journal.get(f"group-{self.generation + 1}"):
+            self._take(_Generation.model_validate_json(earlier))
+
+    def establish(self, keys: Mapping[ClientName, str]) -> None:
+        """Have one of `keys` (public keys, hex, by client) make the group key and all take it; once per execution.
+
+        Raises CohortTooSmall.
+        """
+        if self.generation == 0:
+            self._agree(keys)
+
+    def terms(self, attempt: Attempt) -> Terms:
+        """The terms of this generation's group."""
+        execution, scheme = self._journal.execution, self._encryption.scheme
+        return Terms(execution, attempt.generation, scheme, self.masks, self.roster)
+
+    def attempt(self, cohort: Sequence[ClientName] | None = None) -> Attempt:
+        """An attempt over `cohort`, by default all members."""
+        return Attempt(generation=self.generation, cohort=tuple(sorted(cohort or self.members)))
+
+    def note(self, present: Sequence[ClientName]) -> None:
+        """Who was in a sum. Whoever has left costs the group its key: the rest agrees on a new one.
+
+        Not below the minimum cohort: then the run stops there, and goes on when clients are back.
+        """
+        for name in self.members:
+            self._missed[name] = 0 if name in present else self._missed.get(name, 0) + 1
+        staying = [name for name in self.members if self._missed[name] < PATIENCE]
+        if self._federation.min_cohort <= len(staying) < len(self.members):
+            self._agree({name: self.roster[name].hex() for name in staying})
+
+    def _agree(self, keys: Mapping[ClientName, str]) -> None:
+        candidates = sorted(keys)
+        masks = self._encryption.masks if self._encryption.masks is not None else len(candidates) <= DEFAULT_COHORT
+        for leader in candidates:
+            request = KeysRequest(
+                execution=self._journal.execution,
+                generation=self.generation + 1,
+                scheme=self._encryption.scheme,
+                masks=masks and self._encryption.scheme != "none",
+                roster=dict(keys),
+                leader=leader,
+            )
+            made = self._federation.ask(Action.KEYS, request, KeysReply, clients=[leader], at_least=0)
+            if made.answers:
+                bundle = made.answers[0].blobs
+                break
+        else:
+            raise CohortTooSmall(
+                "no client could make the group key", remedy="See each client's log, then run the same command again."
+            )
+        taken = self._federation.ask(
+            Action.KEYS,
+            request,
+            KeysReply,
+            clients=candidates,
+            blobs=lambda name: {
+                "signature": bundle["signature"],
+                "key": bundle["key"],
+                "wrapped": bundle[f"wrapped-{name}"],
+            },
+        )
+        state = _Generation(members=tuple(taken.clients), masks=request.masks, roster=dict(keys))
+        self._journal.put(f"group-{request.generation}", state.model_dump_json().encode())
+        self._take(state)
+
+    def _take(self, state: _Generation) -> None:
+        self.generation += 1
+        self.members = state.members
+        self.everyone = self.everyone or self.members
+        self.masks = state.masks
+        self.roster = {name: PublicKeys.from_hex(text) for name, text in state.roster.items()}
+
+
+class _Generation(Frozen):
+    """What the coordinator keeps of a generation."""
+
+    members: tuple[ClientName, ...]
+    masks: bool
+    roster: dict[ClientName, str]

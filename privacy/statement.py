@@ -1,0 +1,38 @@
+"""What a sealed vector is for, and the keys that follow from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+
+from privacy.stream import derive
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One attempt at one sum: two sums with different statements cannot be exchanged for one another.
+
+    cohort: the clients that were asked together. An attempt that is repeated after a client vanished has another
+    cohort, and so other tags and other masks.
+    """
+
+    execution: str
+    purpose: str
+    round: int
+    cohort: tuple[str, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of everything in the statement, hex."""
+        content = [self.execution, self.purpose, self.round, sorted(self.cohort)]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def key(self, master: bytes, use: str, client: str = "") -> bytes:
+        """A key of this attempt, for one use and, if named, one client."""
+        return derive(master, use, self.digest, client)
+
+    def dither_key(self, master: bytes, client: str) -> bytes:
+        """Key of a client's dithers. Not the attempt's: a repeated upload carries the same integers."""
+        return derive(master, "dither", self.execution, self.purpose, str(self.round), client)

@@ -1,0 +1,81 @@
+"""What a client insists on in its group, whatever the coordinator says."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from clients.execution import ExecutionState
+from clients.home import Home
+from clients.roster import KnownClients
+from pipeline.protocol import Attempt, SumRef
+from privacy.errors import CohortTooSmall, KeyMismatch, ProtocolError, ReplayRefused
+from privacy.group import Group, Terms
+from privacy.keys import Identity
+from privacy.statement import Statement
+from tests.support import configured, homes_for
+
+NAMES = ("centre", "east", "north", "south", "west")
+
+
+@pytest.fixture
+def state(tmp_path: Path, dataset: Path) -> ExecutionState:
+    homes = homes_for(configured(dataset), tmp_path)
+    return ExecutionState(Home(homes["east"]), "e1")
+
+
+def terms(generation: int = 1, names: tuple[str, ...] = NAMES) -> Terms:
+    roster = {name: Identity(bytes([number]) * 64).public for number, name in enumerate(NAMES, start=1)}
+    return Terms("e1", generation, "none", False, {name: roster[name] for name in names})
+
+
+def test_a_round_is_opened_once_also_after_a_restart(state: ExecutionState) -> None:
+    statement = Statement("e1", "train", 1, NAMES)
+    state.membership.note_opening(statement, b"sum")
+    state.membership.note_opening(statement, b"sum")
+    again = ExecutionState(state.home, "e1").membership
+    with pytest.raises(ReplayRefused, match="opened once"):
+        again.note_opening(replace(statement, cohort=NAMES[:4]), b"another sum")
+    again.note_opening(replace(statement, round=2), b"another sum")
+
+
+def test_sums_over_too_few_or_over_strangers_are_refused(state: ExecutionState) -> None:
+    state.join(Group.create(terms()))
+    few = SumRef(round=1, generation=1, clients=NAMES[:2], absent=NAMES[2:])
+    with pytest.raises(CohortTooSmall):
+        state.open_values(few, b"", "train", 1, 1.0)
+    twice = SumRef(round=1, generation=1, clients=("east",) * 5)
+    with pytest.raises(CohortTooSmall):
+        state.open_values(twice, b"", "train", 1, 1.0)
+    stranger = SumRef(round=1, generation=1, clients=(*NAMES, "mallory"))
+    with pytest.raises(ProtocolError, match="mallory"):
+        state.open_values(stranger, b"", "train", 1, 1.0)
+    with pytest.raises(CohortTooSmall):
+        state.membership.statement("train", 1, Attempt(generation=1, cohort=("east",)))
+
+
+def test_generations_follow_one_another_and_only_shrink(state: ExecutionState) -> None:
+    membership = state.membership
+    with pytest.raises(ProtocolError, match="generation 2"):
+        membership.permit(terms(2))
+    membership.permit(terms(1))
+    membership.join(Group.create(terms(1, NAMES[:4])))
+    membership.permit(terms(2, NAMES[:3]))
+    with pytest.raises(ProtocolError, match="west"):
+        membership.permit(terms(2, NAMES))
+    membership.join(Group.create(terms(2, NAMES[:3])))
+    with pytest.raises(ProtocolError, match="generation 1"):
+        membership.permit(terms(1))
+
+
+def test_a_known_client_keeps_its_key_and_an_unknown_one_is_written_down(tmp_path: Path) -> None:
+    known = KnownClients(tmp_path / "roster.json")
+    roster = terms().roster
+    known.admit(roster)
+    known.admit(dict(roster))
+    assert known.fingerprints() == {name: keys.fingerprint for name, keys in roster.items()}
+    other = Identity(bytes([9]) * 64).public
+    with pytest.raises(KeyMismatch, match="north shows the key") as caught:
+        known.admit({**roster, "north": other})
+    assert roster["north"].fingerprint in caught.value.cause
+    assert known.fingerprints()["north"] == roster["north"].fingerprint
