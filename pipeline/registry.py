@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import warnings
 from collections.abc import Mapping
@@ -68,6 +69,7 @@ class Registry:
             warnings.simplefilter("ignore")
             from mlflow import MlflowClient
 
+            logging.getLogger("mlflow").setLevel(logging.ERROR)  # its import has set it to INFO
             return MlflowClient(tracking_uri=self.url, registry_uri=self.url)
 
     def register(
