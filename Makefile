@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test soak bench lint clean
+.PHONY: run test soak bench bench-encryption lint clean
 
 run: .venv/installed
 	$(BIN)/sottovoce simulate --ask
@@ -26,6 +26,15 @@ soak: .venv/installed-dev
 bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks.lifecycle
 
+bench-encryption: .venv/installed-dev .venv-nvflare/installed
+	$(BIN)/python -m benchmarks.encryption --nvflare .venv-nvflare/bin/python
+
+# NVFlare pins what it likes, so it lives in an environment of its own; only the benchmark uses it.
+.venv-nvflare/installed:
+	$(PYTHON) -m venv .venv-nvflare
+	.venv-nvflare/bin/pip install --quiet 'nvflare[HE]==2.9.0'
+	touch $@
+
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --retries 1 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==2.13.0
@@ -37,4 +46,4 @@ bench: .venv/installed-dev
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-nvflare build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -14,6 +14,7 @@ from pipeline.progress import (
     ClientExcluded,
     ClientWarned,
     Event,
+    GroupAgreed,
     Progress,
     RoundFinished,
     RunPlanned,
@@ -83,6 +84,8 @@ class PlainLines:
                 )
             case StageBroken():
                 yield f"{event.stage} FAILED"
+            case GroupAgreed():
+                yield _group(event)
             case RoundFinished():
                 yield _round(event, self._up, self._down)
                 self._up = self._down = 0
@@ -101,6 +104,11 @@ def _round(event: RoundFinished, up: int, down: int) -> str:
         f"round {event.round}/{event.rounds}  {event.clients}/{event.cohort} clients  up {megabytes(up)}  "
         f"down {megabytes(down)}  {event.seconds:.1f} s{lost}"
     )
+
+
+def _group(event: GroupAgreed) -> str:
+    again = "" if event.generation == 1 else f", key {event.generation}: a client has left"
+    return f"group of {event.clients} clients, masks {'on' if event.masks else 'off'}, {event.layout}{again}"
 
 
 class LiveTable:
@@ -133,6 +141,8 @@ class LiveTable:
                 self._rows[event.stage][2] = "[dim]unchanged" if event.cached else f"[green]{event.seconds:.1f} s"
             case StageBroken():
                 self._rows[event.stage][2] = "[red]failed"
+            case GroupAgreed():
+                self._live.console.print(f"  [dim]{_group(event)}", highlight=False)
             case RoundFinished():
                 self._rows["training"][2] = f"[cyan]{_round(event, self._up, self._down)}"
                 self._up = self._down = 0

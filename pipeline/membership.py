@@ -8,10 +8,12 @@ from pipeline.config import EncryptionConfig
 from pipeline.contract import Frozen
 from pipeline.federation import Federation
 from pipeline.journal import Journal
+from pipeline.progress import GroupAgreed
 from pipeline.protocol import Action, Attempt, ClientName, KeysReply, KeysRequest
 from privacy.errors import CohortTooSmall
 from privacy.group import Terms
 from privacy.keys import PublicKeys, Roster
+from privacy.layout import Layout
 from privacy.masks import DEFAULT_COHORT
 
 PATIENCE = 2
@@ -94,6 +96,8 @@ class Membership:
         state = _Generation(members=tuple(taken.clients), masks=request.masks, roster=dict(keys))
         self._journal.put(f"group-{request.generation}", state.model_dump_json().encode())
         self._take(state)
+        layout = Layout.for_cohort(len(self.roster))
+        self._federation.progress(GroupAgreed(self.generation, len(self.members), self.masks, str(layout)))
 
     def _take(self, state: _Generation) -> None:
         self.generation += 1

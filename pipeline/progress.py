@@ -36,6 +36,16 @@ class StageBroken:
 
 
 @dataclass(frozen=True)
+class GroupAgreed:
+    """A group key is in place; the layout follows from the number of clients. generation grows when one has left."""
+
+    generation: int
+    clients: int
+    masks: bool
+    layout: str
+
+
+@dataclass(frozen=True)
 class RoundFinished:
     """clients: how many are in the sum, of `cohort` in the group. lost: charged at some clients, applied at none."""
 
@@ -69,7 +79,15 @@ class Traffic:
 
 
 Event = (
-    RunPlanned | StageStarted | StageFinished | StageBroken | RoundFinished | ClientExcluded | ClientWarned | Traffic
+    RunPlanned
+    | StageStarted
+    | StageFinished
+    | StageBroken
+    | GroupAgreed
+    | RoundFinished
+    | ClientExcluded
+    | ClientWarned
+    | Traffic
 )
 
 Progress = Callable[[Event], None]

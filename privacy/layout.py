@@ -96,7 +96,7 @@ class Layout:
         return max(1, -(-coefficients // DATA))
 
     def __str__(self) -> str:
-        return f"{self.lanes} x {self.width} bits a coefficient, {self.levels:,} levels, at most {self.cohort} clients"
+        return f"{self.lanes} x {self.width} bits a coefficient, {self.levels:,} levels a value"
 
 
 def _is_prime(number: int) -> bool:
