@@ -27,7 +27,8 @@ from flwr.common.constant import ErrorCode
 
 from simulations.worker import Parcel, Worker, delivered
 
-IDLE_SECONDS = 2.0
+IDLE_SECONDS = 1.0
+"""Shorter than it takes Ray to start the process of the next stage: their memory must not add up."""
 
 
 @dataclass(eq=False)
