@@ -65,18 +65,22 @@ class Bfv:
         self._secret = SecretKey(Ring(layout.plain_modulus), key)
 
     def encrypt(self, blocks: Words) -> bytes:
-        seeds = []
-        sealed = np.empty_like(blocks)
-        for number, block in enumerate(blocks):
-            sealed[number], seed = self._secret.encrypt(block)
+        seeds, sealed = [], []
+        for block in blocks:
+            coefficients, seed = self._secret.encrypt(block)
             seeds.append(seed)
-        return b"".join(seeds) + wire.packed(wire.rounded(sealed), 6)
+            sealed.append(wire.packed(wire.rounded(coefficients), 6))
+        return b"".join([*seeds, *sealed])
 
     def decrypt(self, body: memoryview, form: Format) -> Words:
-        border = 6 * DEGREE * form.blocks
-        first = wire.restored(wire.unpacked(body[:border], 6, wire.LARGEST_SEALED, form.blocks))
-        second = wire.unpacked(body[border:], 7, MODULUS - 1, form.blocks)
-        return np.stack([self._secret.decrypt(*pair) for pair in zip(first, second, strict=True)])
+        firsts, seconds = body[: 6 * DEGREE * form.blocks], body[6 * DEGREE * form.blocks :]
+        blocks = np.empty((form.blocks, DEGREE), dtype=np.uint64)
+        for number in range(form.blocks):
+            sealed = firsts[6 * DEGREE * number : 6 * DEGREE * (number + 1)]
+            expanded = seconds[7 * DEGREE * number : 7 * DEGREE * (number + 1)]
+            first = wire.restored(wire.unpacked(sealed, 6, wire.LARGEST_SEALED)[0])
+            blocks[number] = self._secret.decrypt(first, wire.unpacked(expanded, 7, MODULUS - 1)[0])
+        return blocks
 
 
 class BfvSum:
@@ -96,9 +100,12 @@ class BfvSum:
         self._first += first  # 2^48 each: 65,536 of them fit
 
     def total(self) -> bytes:
-        exact = (self._first % np.uint64(MODULUS)) << np.uint64(DROPPED_BITS)
-        first = wire.rounded(exact % np.uint64(MODULUS))
-        return wire.packed(first, 6) + wire.packed(self._second.total(), 7)
+        firsts, seconds = [], []
+        for block, second in zip(self._first, self._second.totals(), strict=True):
+            exact = (block % np.uint64(MODULUS)) << np.uint64(DROPPED_BITS)
+            firsts.append(wire.packed(wire.rounded(exact % np.uint64(MODULUS)), 6))
+            seconds.append(wire.packed(second, 7))
+        return b"".join([*firsts, *seconds])
 
 
 class Plain:
@@ -108,7 +115,7 @@ class Plain:
         self._layout = layout
 
     def encrypt(self, blocks: Words) -> bytes:
-        return wire.packed(blocks, 8)
+        return wire.packed(blocks.reshape(-1), 8)
 
     def decrypt(self, body: memoryview, form: Format) -> Words:
         return wire.unpacked(body, 8, self._layout.plain_modulus - 1, form.blocks)
@@ -126,4 +133,4 @@ class PlainSum:
         self._total = (self._total + wire.unpacked(body, 8, largest, self._form.blocks)) & np.uint64(largest)
 
     def total(self) -> bytes:
-        return wire.packed(self._total, 8)
+        return wire.packed(self._total.reshape(-1), 8)

@@ -14,6 +14,7 @@ import os
 import struct
 import tempfile
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -184,6 +185,7 @@ class SeedSum:
             self._evaluator.add_inplace(total, self._one)
         self._empty = False
 
-    def total(self) -> Words:
-        """uint64 [blocks, N]."""
-        return np.stack([self._ring.read_second(total) for total in self._totals])
+    def totals(self) -> Iterator[Words]:
+        """uint64 [N] for each block."""
+        for total in self._totals:
+            yield self._ring.read_second(total)

@@ -85,13 +85,11 @@ def restored(sealed: Words) -> Words:
 
 
 def packed(values: Words, size: int) -> bytes:
-    """Each value's lowest `size` bytes."""
-    return np.ascontiguousarray(
-        values.astype("<u8", copy=False).reshape(-1).view(np.uint8).reshape(-1, 8)[:, :size]
-    ).tobytes()
+    """Each value's lowest `size` bytes. Meant for one block at a time: it stays in the processor's cache."""
+    return values.astype("<u8", copy=False).view(np.uint8).reshape(-1, 8)[:, :size].tobytes()
 
 
-def unpacked(content: memoryview, size: int, largest: int, blocks: int) -> Words:
+def unpacked(content: memoryview, size: int, largest: int, blocks: int = 1) -> Words:
     """uint64 [blocks, N] from `size` bytes each. Raises SumRejected when one is above `largest`."""
     values = np.zeros((blocks * DEGREE, 8), dtype=np.uint8)
     values[:, :size] = np.frombuffer(content, dtype=np.uint8).reshape(-1, size)
