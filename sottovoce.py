@@ -15,6 +15,7 @@ import traceback
 import click
 import typer
 
+import clients.cli
 import pipeline.cli
 import server.cli
 import simulations.cli
@@ -37,7 +38,7 @@ def _options() -> None:
     logging.getLogger().setLevel(logging.ERROR)
 
 
-for _room in (simulations.cli, server.cli, pipeline.cli):
+for _room in (simulations.cli, server.cli, clients.cli, pipeline.cli):
     _room.register(app)
 
 

@@ -114,7 +114,7 @@ def _alone(config: Config, splits: list[tuple[Split, Split]], seed: int) -> floa
     """Mean ROC-AUC, over all held-out rows, of models that each client trains by itself under the same privacy."""
     import torch
 
-    from clients.training import make_plan
+    from clients.planning import make_plan
     from privacy.dpsgd import Optimisation, flat, load_flat, train_round
     from privacy.noise import SecureNoise
 

@@ -11,9 +11,9 @@ import torch
 
 from clients.execution import ExecutionState, GlobalModel, blob
 from clients.home import Home
+from clients.planning import make_plan
 from clients.preprocessing import Split, load_split
 from pipeline import model as models
-from pipeline.config import Privacy, TrainingConfig
 from pipeline.protocol import Blobs, TrainReply, TrainRequest, weights_from
 from privacy.dpsgd import Optimisation, flat, load_flat, train_round
 from privacy.errors import ProtocolError, RoundLost
@@ -55,26 +55,6 @@ def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[T
     state.store(key, update)
     home.ledger.commit(_charge_id(request))
     return TrainReply(head=home.ledger.head()), {"sealed": holder.seal(update, statement)}
-
-
-def make_plan(privacy: Privacy, training: TrainingConfig, examples: int) -> DPPlan:
-    """The plan of a whole run at a client with `examples` training rows. Raises PlanInvalid."""
-    if privacy == "none":
-        return DPPlan.non_private(
-            examples=examples,
-            expected_batch=training.expected_batch,
-            epochs=training.local_epochs,
-            rounds=training.rounds,
-        )
-    return DPPlan.calibrated(
-        epsilon=privacy.epsilon,
-        delta=privacy.delta,
-        examples=examples,
-        expected_batch=training.expected_batch,
-        epochs=training.local_epochs,
-        rounds=training.rounds,
-        clipping_norm=privacy.clipping_norm,
-    )
 
 
 def _charge_id(request: TrainRequest) -> str:

@@ -1,8 +1,9 @@
-"""Record-level DP-SGD (Abadi et al. 2016) on Opacus's ghost clipping, with Poisson sampling on tensors.
+"""Record-level DP-SGD (Abadi et al. 2016) with Opacus's optimizer, and Poisson sampling on tensors.
 
-Opacus computes the per-sample gradient norms and the clipped sum; sampling and noise come from `SecureNoise`, and
-the noisy sum is rounded to a lattice of a sixteenth of the noise's deviation in float64, so that which outputs are
-possible does not depend on the data. An empty batch still adds noise and still counts.
+Clipped sums of gradients come from one backward pass where the layers allow it (privacy.bookkeeping), else from
+Opacus's per-sample gradients. Sampling and noise come from `SecureNoise`, and the noisy sum is rounded to a
+lattice of a sixteenth of the noise's deviation in float64, so that which outputs are possible does not depend on
+the data. An empty batch still adds noise and still counts; a record whose gradient is not finite contributes nothing.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from opacus.grad_sample import GradSampleModuleFastGradientClipping
+from opacus.grad_sample import GradSampleModule
 from opacus.optimizers.optimizer_fast_gradient_clipping import DPOptimizerFastGradientClipping
-from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
 from opacus.validators import ModuleValidator
 
+from privacy.bookkeeping import Bookkeeper, LayerReused
 from privacy.errors import PlanInvalid
 from privacy.noise import SecureNoise
 from privacy.plan import DPPlan
@@ -40,13 +41,19 @@ class _LatticeOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._source = source
 
+    def accumulate(self) -> None:
+        """One batch is one step: the clipped sum is taken as it is, without Opacus's copy."""
+        for p in self.params:
+            p.summed_grad = p.grad
+
     def add_noise(self) -> None:
         deviation = self.noise_multiplier * self.max_grad_norm
-        for p in self.params:
-            total = p.summed_grad.double()
-            noise = torch.from_numpy(self._source.normal(p.numel())).view_as(p)
-            cell = deviation / LATTICE
-            p.grad = (torch.round((total + noise * deviation) / cell) * cell).to(p.dtype)
+        cell = deviation / LATTICE
+        total = torch.cat([p.summed_grad.flatten() for p in self.params]).double()
+        total.add_(torch.from_numpy(self._source.normal(len(total))), alpha=deviation)
+        total.div_(cell).round_().mul_(cell)
+        for p, noisy in zip(self.params, torch.split(total, [p.numel() for p in self.params]), strict=True):
+            p.grad = noisy.view_as(p).to(p.dtype)
             p.summed_grad._processed = True
 
 
@@ -65,12 +72,12 @@ def train_round(
     """
     check_trainable(model)
     base = torch.optim.SGD(model.parameters(), lr=optimisation.learning_rate, momentum=optimisation.momentum)
-    loss = torch.nn.BCEWithLogitsLoss(reduction="mean")
     model.train()
     if plan.unit == "none":
-        _train_plainly(model, features, labels, plan, base, loss, source)
+        _train_plainly(model, features, labels, plan, base, source)
         return
-    wrapped = GradSampleModuleFastGradientClipping(model, max_grad_norm=plan.clipping_norm, loss_reduction="mean")
+    gradients = ClippedGradients(model, plan.clipping_norm)
+    each = torch.nn.BCEWithLogitsLoss(reduction="none")
     optimizer = _LatticeOptimizer(
         base,
         noise_multiplier=plan.noise_multiplier,
@@ -79,20 +86,53 @@ def train_round(
         loss_reduction="mean",
         source=source,
     )
-    criterion = DPLossFastGradientClipping(wrapped, optimizer, loss, loss_reduction="mean")
     try:
         for _ in range(plan.steps_per_round):
             batch = torch.from_numpy(source.poisson_sample(len(features), plan.sampling_rate))
             optimizer.zero_grad(set_to_none=True)
-            if len(batch):
-                criterion(wrapped(features[batch]).squeeze(1), labels[batch]).backward()
-            else:
-                for p in optimizer.params:
-                    p.grad = torch.zeros_like(p)
+            gradients.clipped_sum(features[batch], labels[batch], each)
             optimizer.step()
     finally:
         optimizer.zero_grad(set_to_none=True)
-        wrapped.remove_hooks()
+
+
+class ClippedGradients:
+    """The sum over a batch of each record's gradient, clipped: the fastest way that is right for the model."""
+
+    def __init__(self, model: torch.nn.Module, clipping_norm: float) -> None:
+        self._model, self._clipping_norm = model, clipping_norm
+        self._bookkeeper = Bookkeeper(model, clipping_norm) if Bookkeeper.supports(model) else None
+
+    def clipped_sum(self, features: torch.Tensor, labels: torch.Tensor, loss: torch.nn.Module) -> None:
+        """Set every trained parameter's `grad`; zeros for an empty batch. loss: with reduction `none`."""
+        if not len(features):
+            for p in self._model.parameters():
+                p.grad = torch.zeros_like(p) if p.requires_grad else None
+            return
+        if self._bookkeeper:
+            try:
+                self._bookkeeper.clipped_sum(features, labels, loss)
+                return
+            except LayerReused:
+                self._bookkeeper = None
+        self._per_sample(features, labels, loss)
+
+    def _per_sample(self, features: torch.Tensor, labels: torch.Tensor, loss: torch.nn.Module) -> None:
+        wrapped = GradSampleModule(self._model, loss_reduction="sum")
+        try:
+            loss(wrapped(features).squeeze(1), labels).sum().backward()
+            trained = [p for p in self._model.parameters() if p.requires_grad]
+            samples: list[torch.Tensor | None] = [getattr(p, "grad_sample", None) for p in trained]
+            squares = sum(each.flatten(1).square().sum(1) for each in samples if each is not None)
+            norms = torch.as_tensor(squares).sqrt()
+            finite = torch.isfinite(norms)
+            factors = (self._clipping_norm / (norms[finite] + 1e-6)).clamp(max=1.0)
+            for p, each in zip(trained, samples, strict=True):
+                p.grad = torch.zeros_like(p) if each is None else torch.einsum("i,i...", factors, each[finite])
+        finally:
+            for p in self._model.parameters():
+                p.grad_sample = None  # type: ignore[attr-defined]  # Opacus keeps it alive in cycles
+            wrapped.to_standard_module()
 
 
 def _train_plainly(
@@ -101,9 +141,9 @@ def _train_plainly(
     labels: torch.Tensor,
     plan: DPPlan,
     optimizer: torch.optim.Optimizer,
-    loss: torch.nn.Module,
     source: SecureNoise,
 ) -> None:
+    loss = torch.nn.BCEWithLogitsLoss()
     for _ in range(plan.steps_per_round):
         batch = torch.from_numpy(source.poisson_sample(len(features), plan.sampling_rate))
         if not len(batch):

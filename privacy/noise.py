@@ -31,10 +31,14 @@ class SecureNoise:
 
     def normal(self, count: int) -> Floats:
         """`count` standard normal float64 (Box-Muller)."""
+        import torch  # its logarithm and sines are twice as fast as numpy's
+
         half = (count + 1) // 2
-        radius = np.sqrt(-2.0 * np.log1p(-self.uniform(half)))
-        angle = (2.0 * math.pi) * self.uniform(half)
-        return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
+        drawn = torch.from_numpy(self.uniform(2 * half))
+        radius = torch.sqrt(torch.log1p(-drawn[:half]).mul_(-2.0))
+        angle = drawn[half:].mul_(2.0 * math.pi)
+        both: Floats = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)]).numpy()
+        return both[:count]
 
     def poisson_sample(self, population: int, rate: float) -> Integers:
         """Indices of a Poisson sample: each of `population` records enters with probability `rate`."""

@@ -1,0 +1,153 @@
+"""Clipped sums of per-sample gradients from one backward pass, without per-sample gradient tensors.
+
+A layer's per-sample gradient is a product of its input and the gradient of its output. Hooks keep both; norms
+follow from inner products of them, and the clipped sum is one product in which each sample's output gradient was
+scaled by its clipping factor. It takes the place of the ordinary weight gradient, so nothing is computed twice
+(ghost norms: Goodfellow 2015, Lee and Kifer 2021; book-keeping: Bu et al. 2023).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn.grad import conv2d_weight
+
+Layer = nn.Linear | nn.Conv2d
+
+
+class LayerReused(Exception):
+    """A layer is used twice in one pass: its norm is not that of one product."""
+
+
+class Bookkeeper:
+    """Gradients of a model whose every parameter belongs to a Linear layer or an ungrouped 2-d convolution."""
+
+    def __init__(self, model: nn.Module, clipping_norm: float) -> None:
+        self._model = model
+        self._clipping_norm = clipping_norm
+        self._layers = [layer for layer in model.modules() if isinstance(layer, Layer) and _trained(layer)]
+        self._inputs: dict[Layer, torch.Tensor] = {}
+        self._outputs: dict[Layer, torch.Tensor] = {}
+
+    @staticmethod
+    def supports(model: nn.Module) -> bool:
+        """Whether each trained layer is of a kind whose norms are known here, trained whole and shares no parameter."""
+        layers = [layer for layer in model.modules() if _trained(layer)]
+        own = [id(p) for layer in layers for p in layer.parameters(recurse=False)]
+        return len(own) == len(set(own)) and all(
+            type(layer) in (nn.Linear, nn.Conv2d)
+            and all(p.requires_grad for p in layer.parameters(recurse=False))
+            and (not isinstance(layer, nn.Conv2d) or _plain(layer))
+            for layer in layers
+        )
+
+    def clipped_sum(self, features: torch.Tensor, labels: torch.Tensor, loss: nn.Module) -> None:
+        """Set every parameter's `grad` to the sum over the batch of gradients clipped to `clipping_norm` each.
+
+        loss: with reduction `none`. A sample whose gradient is not finite contributes nothing. Raises
+        LayerReused.
+        """
+        self._inputs.clear()
+        self._outputs.clear()
+        with self._watched():
+            each = loss(self._model(features).squeeze(1), labels)
+            layers = list(self._outputs)
+            gradients = torch.autograd.grad(each, list(self._outputs.values()), torch.ones_like(each))
+        with torch.no_grad():
+            parts = [
+                _squared_norms(layer, self._inputs[layer], gradient)
+                for layer, gradient in zip(layers, gradients, strict=True)
+            ]
+            squares = torch.stack(parts).sum(0)
+            factors = (self._clipping_norm / (squares.sqrt() + 1e-6)).clamp(max=1.0)  # the small number is Opacus's
+            good = None if math.isfinite(squares.sum()) else torch.isfinite(squares).nonzero().squeeze(1)
+            for layer, gradient in zip(layers, gradients, strict=True):
+                if good is None:
+                    _set_gradients(layer, self._inputs[layer], gradient, factors)
+                else:
+                    _set_gradients(layer, self._inputs[layer][good], gradient[good], factors[good])
+            for p in self._model.parameters():
+                if p.requires_grad and p.grad is None:
+                    p.grad = torch.zeros_like(p)
+        self._inputs.clear()
+        self._outputs.clear()
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Hooks for one pass. Parameters ask for no gradient meanwhile: it would be the one that is replaced."""
+        handles = [layer.register_forward_hook(self._keep) for layer in self._layers]
+        trained = [p for p in self._model.parameters() if p.requires_grad]
+        for p in trained:
+            p.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for p in trained:
+                p.requires_grad_(True)
+            for handle in handles:
+                handle.remove()
+
+    def _keep(self, layer: Layer, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        if layer in self._outputs:
+            raise LayerReused
+        if not output.requires_grad:
+            output.requires_grad_(True)
+        self._inputs[layer], self._outputs[layer] = inputs[0].detach(), output
+
+
+def _trained(layer: nn.Module) -> bool:
+    return any(p.requires_grad for p in layer.parameters(recurse=False))
+
+
+def _plain(layer: nn.Conv2d) -> bool:
+    return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+
+
+def _squared_norms(layer: Layer, inputs: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """Squared norm [batch] of each sample's gradient of this layer's parameters."""
+    if inputs.dim() == 2:
+        of_inputs: torch.Tensor = torch.linalg.vector_norm(inputs, dim=1).square()
+        of_gradient: torch.Tensor = torch.linalg.vector_norm(gradient, dim=1).square()
+        return of_gradient * (of_inputs + 1 if layer.bias is not None else of_inputs)
+    a, g = _as_positions(layer, inputs, gradient)
+    positions, width, height = a.shape[1], a.shape[2], g.shape[2]
+    if positions * (width + height) < width * height:
+        squares = ((a @ a.transpose(1, 2)) * (g @ g.transpose(1, 2))).sum((1, 2))
+    else:
+        squares = (g.transpose(1, 2) @ a).square().sum((1, 2))
+    return squares + g.sum(1).square().sum(1) if layer.bias is not None else squares
+
+
+def _as_positions(layer: Layer, inputs: torch.Tensor, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs [batch, positions, width] and gradients [batch, positions, height]: their product is the weight's."""
+    batch = len(inputs)
+    if isinstance(layer, nn.Linear):
+        return inputs.reshape(batch, -1, layer.in_features), gradient.reshape(batch, -1, layer.out_features)
+    patches = nn.functional.unfold(inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]
+    return patches.transpose(1, 2), gradient.flatten(2).transpose(1, 2)
+
+
+def _set_gradients(layer: Layer, inputs: torch.Tensor, gradient: torch.Tensor, factors: torch.Tensor) -> None:
+    if isinstance(layer, nn.Linear) and inputs.dim() == 2:
+        if layer.out_features < layer.in_features:
+            layer.weight.grad = (gradient * factors.unsqueeze(1)).T @ inputs
+        else:
+            layer.weight.grad = gradient.T @ (inputs * factors.unsqueeze(1))
+        if layer.bias is not None:
+            layer.bias.grad = factors @ gradient
+        return
+    scaled = gradient * factors.view(-1, *[1] * (gradient.dim() - 1))
+    if isinstance(layer, nn.Linear):
+        rows = scaled.reshape(-1, layer.out_features)
+        layer.weight.grad = rows.T @ inputs.reshape(-1, layer.in_features)
+        if layer.bias is not None:
+            layer.bias.grad = rows.sum(0)
+        return
+    shape, geometry = layer.weight.shape, (layer.stride, layer.padding, layer.dilation)
+    layer.weight.grad = conv2d_weight(inputs, shape, scaled, *geometry)  # type: ignore[no-untyped-call]
+    if layer.bias is not None:
+        layer.bias.grad = scaled.sum((0, 2, 3))
