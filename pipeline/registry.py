@@ -6,10 +6,12 @@ tags, so that whoever loads a version can tell that it is the one that was regis
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import logging
 import os
+import shutil
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from pipeline.engine import quiet_environment
 from privacy.errors import NotFound, VersionRefused
 
 CHAMPION = "champion"
+_SQLITE = "sqlite:///"
 FILES = (
     "weights.safetensors",
     "features.json",
@@ -70,6 +73,8 @@ class Registry:
             from mlflow import MlflowClient
 
             logging.getLogger("mlflow").setLevel(logging.ERROR)  # its import has set it to INFO
+            if self.url.startswith(_SQLITE):
+                _create_whole(Path(self.url.removeprefix(_SQLITE)), MlflowClient)
             return MlflowClient(tracking_uri=self.url, registry_uri=self.url)
 
     def register(
@@ -147,3 +152,26 @@ class Registry:
             digests=json.loads(version.tags.get("digests", "{}")),
             metrics=dict(run.data.metrics),
         )
+
+
+def _create_whole(path: Path, client: Any) -> None:
+    """MLflow's tables in a file that appears whole or not at all, whoever comes first.
+
+    MLflow makes them one by one: two processes at once, or a disk that is full, would leave a file it cannot use.
+    """
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f"{path.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.exists():
+            return
+        building, whole = path.with_name(f".{path.name}.{os.getpid()}"), path.with_name(f".{path.name}.new")
+        try:
+            url = f"{_SQLITE}{building}"
+            client(tracking_uri=url, registry_uri=url).search_registered_models()
+            shutil.copyfile(building, whole)  # a copy, because MLflow keeps the first one open
+            os.replace(whole, path)
+        finally:
+            building.unlink(missing_ok=True)
+            whole.unlink(missing_ok=True)

@@ -397,7 +397,8 @@ def test_two_runs_share_one_budget(federation: Federation, dataset: Path) -> Non
 
 def test_a_worse_model_is_registered_but_not_promoted(federation: Federation, dataset: Path) -> None:
     assert federation.run().deployment.promoted
-    outcome = federation.run(configured(dataset, training__learning_rate=1e-6, training__seed=5))
+    worse = configured(dataset, training__learning_rate=1e-6, training__seed=5, registration__min_roc_auc=0.0)
+    outcome = federation.run(worse)
     assert not outcome.deployment.promoted
     assert outcome.version.version == 2
     assert outcome.deployment.version == 1

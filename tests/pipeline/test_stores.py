@@ -104,3 +104,15 @@ def test_a_code_digest_follows_imports(tmp_path: Path) -> None:
     assert digest() == before
     (package / "b.py").write_text("x = 2\n")
     assert digest() != before
+
+
+def test_a_registry_opened_by_three_processes_at_once_is_made_once(tmp_path: Path) -> None:
+    opening = "from pathlib import Path; from pipeline.registry import Registry; import sys; root = Path(sys.argv[1]);"
+    opening += "print(Registry(f'sqlite:///{root}/registry.db', root).names())"
+    running = [
+        subprocess.Popen([sys.executable, "-c", opening, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    answers = [process.communicate(timeout=120) for process in running]
+    assert [out.strip() for out, _ in answers] == [b"[]"] * 3, answers
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["registry.db", "registry.db.lock"]
