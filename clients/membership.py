@@ -68,17 +68,20 @@ class Membership:
     def note_opening(self, statement: Statement, total: bytes) -> None:
         """One opening per round: raise ReplayRefused if another sum of it was opened before, also before a restart.
 
-        Two sums over different cohorts would tell their difference: one client's update.
+        Two sums over different cohorts would tell their difference: one client's update. Rounds are opened in order,
+        so the last one is all there is to remember.
         """
-        path = self._folder / f"opened-{statement.purpose}-{statement.round}"
-        digest = hashlib.sha256(total).hexdigest().encode()
-        if not path.exists():
-            write_atomically(path, digest)
-        elif path.read_bytes() != digest:
+        path = self._folder / f"opened-{statement.purpose}.json"
+        last: dict[str, Any] = read_json(path) if path.exists() else {"round": 0, "sum": ""}
+        opened = {"round": statement.round, "sum": hashlib.sha256(total).hexdigest()}
+        if opened == last:
+            return
+        if statement.round <= last["round"]:
             raise ReplayRefused(
-                f"another sum of {statement.purpose} {statement.round} was opened here before; a round is opened once",
+                f"{statement.purpose} {statement.round} was opened here before, or is past; a round is opened once",
                 travels=True,
             )
+        write_atomically(path, json.dumps(opened).encode())
 
     def _holder(self, generation: int) -> Holder:
         listing = self._listing(generation)

@@ -37,6 +37,10 @@ def test_a_round_is_opened_once_also_after_a_restart(state: ExecutionState) -> N
     with pytest.raises(ReplayRefused, match="opened once"):
         again.note_opening(replace(statement, cohort=NAMES[:4]), b"another sum")
     again.note_opening(replace(statement, round=2), b"another sum")
+    with pytest.raises(ReplayRefused, match="opened once"):
+        again.note_opening(statement, b"sum")
+    again.note_opening(replace(statement, purpose="evaluate"), b"counts")
+    assert len(list(state.folder.glob("opened-*"))) == 2, "what is kept does not grow with the rounds"
 
 
 def test_sums_over_too_few_or_over_strangers_are_refused(state: ExecutionState) -> None:
