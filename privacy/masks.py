@@ -16,8 +16,8 @@ from privacy.statement import Statement
 from privacy.stream import Words, derive, words
 
 DEFAULT_COHORT = 64
-"""Masks are on by default up to this many clients: their cost grows with the cohort, and 63 peers cost about as much
-as sealing itself does (benchmarks/encryption.py)."""
+"""Masks are on by default up to this many clients: their cost grows with the cohort, and 63 peers cost less than
+sealing itself does (benchmarks/encryption.py)."""
 
 
 def mask(blocks: Words, identity: Identity, client: str, roster: Roster, statement: Statement) -> None:
