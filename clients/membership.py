@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ class Membership:
 
     def __init__(self, home: Home, execution: str, folder: Path) -> None:
         self.home, self.execution, self._folder = home, execution, folder
-        self.holder = cache(self._holder)
+        self._holders: dict[int, Holder] = {}  # not a cached method: a cycle would keep the cipher's memory for long
 
     @property
     def generation(self) -> int:
@@ -83,12 +82,15 @@ class Membership:
             )
         write_atomically(path, json.dumps(opened).encode())
 
-    def _holder(self, generation: int) -> Holder:
-        listing = self._listing(generation)
-        terms = Terms(self.execution, generation, listing["scheme"], listing["masks"], self.roster(generation))
-        secret = read_secret(self._folder / f"group-{generation}.key")
-        group = Group(terms, secret[:KEY_BYTES], secret[KEY_BYTES:])
-        return Holder(group, self.home.identity, self.home.policy.name)
+    def holder(self, generation: int) -> Holder:
+        """This client's holder in one generation of the group."""
+        if generation not in self._holders:
+            listing = self._listing(generation)
+            terms = Terms(self.execution, generation, listing["scheme"], listing["masks"], self.roster(generation))
+            secret = read_secret(self._folder / f"group-{generation}.key")
+            group = Group(terms, secret[:KEY_BYTES], secret[KEY_BYTES:])
+            self._holders[generation] = Holder(group, self.home.identity, self.home.policy.name)
+        return self._holders[generation]
 
     def _listing(self, generation: int) -> dict[str, Any]:
         try:
