@@ -30,7 +30,7 @@ def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> t
     release = _release(request)
     statement = state.membership.statement("evaluate", 1, request.attempt)
     holder = state.membership.holder(request.attempt.generation)
-    if (made := state.stored("evaluate")) is None:
+    if (made := state.stored("evaluate", holder)) is None:
         if home.ledger.has(charge):
             raise RoundLost("this evaluation was charged and then interrupted here; it is not made twice", travels=True)
         split = load_split(home, request.features, "held-out", request.holdout)
@@ -41,7 +41,7 @@ def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> t
         if release.noise_multiplier:
             counts = counts + SecureNoise().discrete_gaussian(release.noise_multiplier, len(counts))
         made = holder.integers(counts)
-        state.store("evaluate", made)
+        state.store("evaluate", holder, made)
     home.ledger.commit(charge)
     reply = EvaluateReply(head=home.ledger.head(), noise=release.noise_multiplier)
     return reply, {"sealed": holder.seal(made, statement)}

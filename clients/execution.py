@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from privacy.group import Group
 from privacy.plan import DPPlan
 from privacy.quantise import Floats
 from privacy.stream import Words
+from privacy.sums import Holder
 
 KEPT_EXECUTIONS = 8
 
@@ -92,7 +94,10 @@ class ExecutionState:
         write_atomically(self.folder / "model.f4", content)
 
     def advance(self, model: GlobalModel, sums: Sequence[SumRef], blobs: dict[str, bytes], bound: float) -> GlobalModel:
-        """`model` after the weighted mean update of every sum it has not seen; saved. Raises SumRejected, ..."""
+        """`model` after the weighted mean update of every sum it has not seen; saved.
+
+        Raises CohortTooSmall, SumRejected, ReplayRefused, ProtocolError.
+        """
         for ref in sums:
             if ref.round <= model.applied:
                 continue
@@ -107,17 +112,21 @@ class ExecutionState:
         return model
 
     # -- what was made for a sum -------------------------------------------------------------------------------------
-    def stored(self, key: str) -> Words | None:
-        """The coefficients made for `key`, if they were: a repeated request seals them again, and charges nothing."""
-        path = self.folder / f"made-{key}.u8"
+    def stored(self, key: str, holder: Holder) -> Words | None:
+        """The coefficients made for `key` in this group, if they were: sealed again, and nothing charged."""
+        path = self._made(key, holder)
         return np.frombuffer(path.read_bytes(), dtype="<u8") if path.exists() else None
 
-    def store(self, key: str, coefficients: Words) -> None:
+    def store(self, key: str, holder: Holder, coefficients: Words) -> None:
         """Keep them until the next ones are made."""
-        write_atomically(self.folder / f"made-{key}.u8", coefficients.astype("<u8").tobytes())
+        path = self._made(key, holder)
+        write_atomically(path, coefficients.astype("<u8").tobytes())
         for old in self.folder.glob("made-*.u8"):
-            if old.name != f"made-{key}.u8":
+            if old != path:
                 old.unlink()
+
+    def _made(self, key: str, holder: Holder) -> Path:
+        return self.folder / f"made-{key}-{holder.mark}.u8"
 
     # -- the end -----------------------------------------------------------------------------------------------------
     def refuse_if_closed(self) -> None:

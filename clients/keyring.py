@@ -39,4 +39,7 @@ def _terms(request: KeysRequest) -> Terms:
         roster = {name: PublicKeys.from_hex(text) for name, text in request.roster.items()}
     except ValueError:
         raise ProtocolError("the roster holds a key that is not one", travels=True) from None
+    keys = [key for member in roster.values() for key in (member.exchange, member.signing)]
+    if len(set(keys)) != len(keys):
+        raise ProtocolError("two members of the roster have the same key: one client under two names", travels=True)
     return Terms(request.execution, request.generation, request.scheme, request.masks, roster)

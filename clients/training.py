@@ -29,7 +29,7 @@ def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[T
     statement = state.membership.statement("train", request.round, request.attempt)
     holder = state.membership.holder(request.attempt.generation)
     state.refuse_if_closed()
-    if (update := state.stored(key)) is not None:
+    if (update := state.stored(key, holder)) is not None:
         home.ledger.commit(_charge_id(request))
         return TrainReply(head=home.ledger.head()), {"sealed": holder.seal(update, statement)}
     if home.ledger.has(_charge_id(request)):
@@ -52,7 +52,7 @@ def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[T
     weight = min(len(split.labels), request.training.weight_cap) / request.training.weight_cap
     weighted = np.append(weight * (flat(module) - before.weights), weight * bound)
     update = holder.quantised(weighted, statement, bound)
-    state.store(key, update)
+    state.store(key, holder, update)
     home.ledger.commit(_charge_id(request))
     return TrainReply(head=home.ledger.head()), {"sealed": holder.seal(update, statement)}
 

@@ -112,7 +112,6 @@ class SecureSum:
             absent=tuple(sorted(set(attempt.cohort) - set(asked.clients))),
         )
         shares = [answer.reply.noise for answer in asked.answers if isinstance(answer.reply, EvaluateReply)]
-        self._membership.note(asked.clients)
         return SealedSum(ref, adder.total(), lost, noise=math.hypot(*shares))
 
     def _try(self, wanted: Wanted, attempt: Attempt, again: bool) -> tuple[Adder, Asked[Replies]]:
@@ -174,7 +173,7 @@ class SecureSum:
         text = reveal_text(request.execution, request.what, answer.reply.digest)
         if self._membership.roster[answer.client].verify(bytes.fromhex(answer.reply.signature), text):
             return None
-        return Failure(answer.client, "protocol-error", "its digest of the result is not signed by its key")
+        return Failure(answer.client, "protocol", "its digest of the result is not signed by its key")
 
     def _value(
         self,

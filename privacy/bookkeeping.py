@@ -53,6 +53,8 @@ class Bookkeeper:
         """
         self._inputs.clear()
         self._outputs.clear()
+        for p in self._model.parameters():
+            p.grad = None
         with self._watched():
             each = loss(self._model(features).squeeze(1), labels)
             layers = list(self._outputs)

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from privacy import wire
-from privacy.layout import DEGREE, DROPPED_BITS, MODULUS, Layout
+from privacy.layout import DEGREE, DROPPED_BITS, MODULUS, SEED_BYTES, Layout
 from privacy.stream import Words
 from privacy.wire import Format, Scheme
 
@@ -94,7 +94,7 @@ class BfvSum:
         self._second = SeedSum(Ring(form.layout.plain_modulus), form.blocks)
 
     def add(self, body: memoryview) -> None:
-        border = wire.SEED_BYTES * self._form.blocks
+        border = SEED_BYTES * self._form.blocks
         first = wire.unpacked(body[border:], 6, wire.LARGEST_SEALED, self._form.blocks)
         self._second.add(bytes(body[:border]))
         self._first += first  # 2^48 each: 65,536 of them fit

@@ -27,6 +27,8 @@ DATA = DEGREE - 1
 MODULUS = (505 << 42) + 1
 """q: a prime of 51 bits, 1 modulo 2N and modulo every plain modulus. The HE standard's table allows 54 bits at N = 2048
 for 128-bit security against classical computers and 51 against quantum ones."""
+SEED_BYTES = 64
+"""From which the second polynomial of a fresh ciphertext expands."""
 DROPPED_BITS = 3
 """Lowest bits of a sealed coefficient: noise, rounded away before it travels."""
 

@@ -21,10 +21,8 @@ import numpy as np
 import pyarrow as pa
 
 from privacy.errors import SumRejected
-from privacy.layout import DEGREE, MODULUS
+from privacy.layout import DEGREE, MODULUS, SEED_BYTES
 from privacy.stream import Words
-
-SEED_BYTES = 64
 
 _HEADER = struct.Struct("<HBBBBHQ")
 _MAGIC, _HEADER_SIZE, _ZSTD = 0xA15E, 16, 2

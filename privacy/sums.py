@@ -18,7 +18,7 @@ from privacy.layout import DATA, DEGREE, Layout
 from privacy.masks import mask
 from privacy.quantise import Floats, Quantiser
 from privacy.statement import Statement
-from privacy.stream import Words
+from privacy.stream import Words, derive
 from privacy.tags import Tagger
 from privacy.wire import SIGNATURE_BYTES, Format, Scheme, signed_text
 
@@ -31,12 +31,19 @@ class Holder:
         self._layout = group.terms.layout
         self._cipher = new_cipher(group.terms.scheme, self._layout, group.key)
 
+    @property
+    def mark(self) -> str:
+        """Of this very group, in a file name: coefficients made for one group mean nothing in another."""
+        return derive(self._group.master, "mark", self._group.terms.digest.hex())[:8].hex()
+
     # -- coefficients ------------------------------------------------------------------------------------------------
     def seal(self, coefficients: Words, statement: Statement) -> bytes:
-        """An upload of integers below t. Raises SumRejected when this client or a stranger is in the cohort wrongly."""
-        terms = self._group.terms
-        if self._name not in statement.cohort or not set(statement.cohort) <= set(terms.roster):
-            raise SumRejected("the cohort of the sum is not made of this client and members of its group", travels=True)
+        """An upload of integers below t. Raises SumRejected unless the cohort is this client and other members."""
+        terms, cohort = self._group.terms, set(statement.cohort)
+        if self._name not in cohort or not cohort <= set(terms.roster) or len(cohort) != len(statement.cohort):
+            raise SumRejected(
+                "the cohort of the sum is not this client and other members of its group, once each", travels=True
+            )
         form = self._form(len(coefficients))
         blocks = np.zeros((form.blocks, DEGREE), dtype=np.uint64)
         data = np.zeros(form.blocks * DATA, dtype=np.uint64)

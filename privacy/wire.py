@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from privacy.errors import SumRejected
-from privacy.layout import DEGREE, DROPPED_BITS, MODULUS, Layout
+from privacy.layout import DEGREE, DROPPED_BITS, MODULUS, SEED_BYTES, Layout
 from privacy.statement import Statement
 from privacy.stream import Words
 
@@ -26,7 +26,6 @@ SCHEMES: tuple[Scheme, ...] = ("none", "bfv")
 Kind = Literal["upload", "total"]
 
 SIGNATURE_BYTES = 64
-SEED_BYTES = 64
 
 _HEADER = struct.Struct("<4sBBBBI")
 _MAGIC = {"upload": b"SVu2", "total": b"SVt2"}

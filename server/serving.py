@@ -62,6 +62,8 @@ def start_endpoint(config: ServingConfig, registry: Registry, name: str) -> str:
         proxy = aside.submit(serve.start, http_options=options, logging_config=quiet)
         while not proxy.done() and not serve.status().proxies:
             time.sleep(0.05)
+        if proxy.done():
+            proxy.result()  # without it Serve would start once more, on a port of its own choice
         endpoint = Endpoint.options(  # type: ignore[attr-defined]
             num_replicas=config.replicas, ray_actor_options={"num_cpus": 0}, logging_config=quiet
         )

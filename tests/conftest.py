@@ -37,6 +37,11 @@ def config(dataset: Path) -> Config:
     return support.configured(dataset)
 
 
+@pytest.fixture
+def federation(tmp_path: Path, config: Config) -> support.Federation:
+    return support.Federation(tmp_path, config)
+
+
 @dataclass(frozen=True)
 class Trained:
     """A workspace in which one run was completed, and what it made."""

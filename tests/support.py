@@ -17,9 +17,13 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from clients.app import app as client_app
+from clients.home import Home
 from pipeline.config import Config
 from pipeline.configfile import parse
 from pipeline.engine import quiet_environment
+from pipeline.lifecycle import Outcome, run_lifecycle
+from pipeline.progress import ClientExcluded, Event, StageFinished
+from pipeline.workspace import Workspace
 from simulations.homes import prepare_homes
 
 WARDS = ("east", "north", "south", "west", "centre", "harbour")
@@ -161,3 +165,38 @@ def fails(text: str = "boom") -> Fault:
 
 def homes_for(config: Config, folder: Path) -> dict[str, Path]:
     return prepare_homes(config, folder)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+class Federation:
+    """A workspace, its clients, and the events of the last run."""
+
+    parameters = 7 * 8 + 8 + 8 + 1
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        self.config = config
+        self.workspace = Workspace(folder, config.storage)
+        self.homes = homes_for(config, self.workspace.clients)
+        self.grid = LocalGrid(self.homes)
+        self.events: list[Event] = []
+
+    def run(self, config: Config | None = None) -> Outcome:
+        self.events.clear()
+        self.grid.sent.clear()
+        return run_lifecycle(config or self.config, self.grid, self.workspace, self.events.append)
+
+    @property
+    def executed(self) -> set[str]:
+        return {event.stage for event in self.events if isinstance(event, StageFinished) and not event.cached}
+
+    @property
+    def excluded(self) -> dict[str, str]:
+        return {event.client: event.code for event in self.events if isinstance(event, ClientExcluded)}
+
+    def charges(self, client: str = "east") -> dict[str, int]:
+        """Reservations in a client's ledger by purpose."""
+        rows = [row.id.split("/")[1] for row in Home(self.homes[client]).ledger.rows() if row.kind == "reserve"]
+        return {purpose: rows.count(purpose) for purpose in set(rows)}

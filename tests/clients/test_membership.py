@@ -3,16 +3,19 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from clients import keyring
 from clients.execution import ExecutionState
 from clients.home import Home
 from clients.roster import KnownClients
-from pipeline.protocol import Attempt, SumRef
+from pipeline.protocol import Attempt, KeysRequest, SumRef
 from privacy.errors import CohortTooSmall, KeyMismatch, ProtocolError, ReplayRefused
 from privacy.group import Group, Terms
 from privacy.keys import Identity
 from privacy.statement import Statement
+from privacy.sums import Holder
 from tests.support import configured, homes_for
 
 NAMES = ("centre", "east", "north", "south", "west")
@@ -70,6 +73,29 @@ def test_generations_follow_one_another_and_only_shrink(state: ExecutionState) -
     membership.join(Group.create(terms(2, NAMES[:3])))
     with pytest.raises(ProtocolError, match="generation 1"):
         membership.permit(terms(1))
+
+
+def test_what_was_made_for_a_round_is_bound_to_its_group(state: ExecutionState) -> None:
+    """Coefficients are levels and dithers of one group's layout: in another group they would be garbage that opens."""
+    first, second = terms(), terms(2, NAMES[:3])
+    holders = [Holder(Group.create(of), Identity(bytes([2]) * 64), "east") for of in (first, second, first)]
+    made = np.arange(7, dtype=np.uint64)
+    state.store("train-1", holders[0], made)
+    kept = ExecutionState(state.home, "e1").stored("train-1", holders[0])
+    assert kept is not None
+    assert np.array_equal(kept, made)
+    assert state.stored("train-1", holders[1]) is None, "another generation"
+    assert state.stored("train-1", holders[2]) is None, "equal terms, another master"
+    state.store("train-1", holders[1], made)
+    assert state.stored("train-1", holders[0]) is None, "only the newest is kept"
+
+
+def test_one_client_under_two_names_is_refused(state: ExecutionState) -> None:
+    keys = {name: one.hex() for name, one in terms().roster.items()}
+    twice = {**keys, "west": keys["south"]}
+    request = KeysRequest(execution="e1", generation=1, scheme="none", masks=False, roster=twice, leader="east")
+    with pytest.raises(ProtocolError, match="one client under two names"):
+        keyring.keys(state.home, request, {})
 
 
 def test_a_known_client_keeps_its_key_and_an_unknown_one_is_written_down(tmp_path: Path) -> None:

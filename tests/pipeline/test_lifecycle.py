@@ -4,57 +4,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Context, Message
+from flwr.app import Context, Message
 
 from clients.home import Home
-from pipeline.config import Config
-from pipeline.lifecycle import Outcome, run_lifecycle
-from pipeline.progress import ClientExcluded, Event, RoundFinished, StageFinished
+from pipeline.lifecycle import run_lifecycle
+from pipeline.progress import Event, RoundFinished
 from pipeline.registry import Registry
-from pipeline.workspace import Workspace
-from privacy.errors import CohortTooSmall, RevealDisagreement, StageFailed
+from privacy.errors import CohortTooSmall, StageFailed
 from tests.conftest import Trained
-from tests.support import LocalGrid, configured, fails, homes_for, write_table
+from tests.support import Federation, Killed, configured, fails, write_table
 
 pytestmark = pytest.mark.usefixtures("engine")
-
-
-class Federation:
-    """A workspace, its clients, and the events of the last run."""
-
-    parameters = 7 * 8 + 8 + 8 + 1
-
-    def __init__(self, folder: Path, config: Config) -> None:
-        self.config = config
-        self.workspace = Workspace(folder, config.storage)
-        self.homes = homes_for(config, self.workspace.clients)
-        self.grid = LocalGrid(self.homes)
-        self.events: list[Event] = []
-
-    def run(self, config: Config | None = None) -> Outcome:
-        self.events.clear()
-        self.grid.sent.clear()
-        return run_lifecycle(config or self.config, self.grid, self.workspace, self.events.append)
-
-    @property
-    def executed(self) -> set[str]:
-        return {event.stage for event in self.events if isinstance(event, StageFinished) and not event.cached}
-
-    @property
-    def excluded(self) -> dict[str, str]:
-        return {event.client: event.code for event in self.events if isinstance(event, ClientExcluded)}
-
-    def charges(self, client: str = "east") -> dict[str, int]:
-        """Reservations in a client's ledger by purpose."""
-        rows = [row.id.split("/")[1] for row in Home(self.homes[client]).ledger.rows() if row.kind == "reserve"]
-        return {purpose: rows.count(purpose) for purpose in set(rows)}
-
-
-@pytest.fixture
-def federation(tmp_path: Path, config: Config) -> Federation:
-    return Federation(tmp_path, config)
 
 
 def test_a_run_trains_evaluates_registers_and_promotes(trained: Trained) -> None:
@@ -146,69 +107,6 @@ def test_a_client_that_never_answers_is_named(federation: Federation) -> None:
     assert "no answer in 60 s" in str(federation.events)
 
 
-def test_a_client_that_misses_a_round_catches_up(federation: Federation) -> None:
-    calls: list[int] = []
-
-    def second_round_lost(message: Message, context: Context) -> Message | None:
-        calls.append(1)
-        return None if len(calls) == 2 else federation.grid.app(message, context)
-
-    federation.grid.faults[("north", "train")] = second_round_lost
-    outcome = federation.run()
-    assert ["north" in outcome.model.rounds[number] for number in (1, 2, 3)] == [True, False, True]
-    assert outcome.model.unconfirmed == ()
-
-
-def test_a_client_that_vanishes_with_masks_on_costs_one_repeat_and_no_charge(federation: Federation) -> None:
-    calls: list[int] = []
-
-    def silent_once(message: Message, context: Context) -> Message | None:
-        calls.append(1)
-        return None if len(calls) == 2 else federation.grid.app(message, context)
-
-    federation.grid.faults[("north", "train")] = silent_once
-    outcome = federation.run()
-    assert [len(clients) for clients in outcome.model.rounds.values()] == [6, 5, 6]
-    assert federation.grid.sent.count(("east", "train")) == 4
-    assert federation.charges("east")["train"] == 3
-    assert outcome.model.unconfirmed == ()
-
-
-def test_who_has_left_gets_no_key_of_what_comes_after(tmp_path: Path, dataset: Path) -> None:
-    federation = Federation(tmp_path, configured(dataset, training__rounds=4))
-    calls: list[int] = []
-
-    def leave(message: Message, context: Context) -> Message | None:
-        calls.append(1)
-        return federation.grid.app(message, context) if len(calls) == 1 else None
-
-    federation.grid.faults[("north", "train")] = leave
-    outcome = federation.run()
-    assert [len(clients) for clients in outcome.model.rounds.values()] == [6, 5, 5, 5]
-    assert len(calls) == 3, "it is not waited for in the fourth round"
-    assert outcome.model.unconfirmed == ("north",)
-    (second,) = federation.homes["east"].glob("executions/*/group-2.key")
-    first = second.with_name("group-1.key")
-    assert not list(federation.homes["north"].glob("executions/*/group-2.key"))
-    assert first.read_bytes()[:32] != second.read_bytes()[:32]
-    assert second.stat().st_mode & 0o777 == 0o600
-
-
-def test_a_key_that_the_coordinator_swapped_is_noticed_by_every_client(federation: Federation) -> None:
-    from pipeline.protocol import JoinReply, pack, unpack
-    from privacy.keys import Identity
-
-    def swapped(message: Message, context: Context) -> Message:
-        told, blobs = unpack(JoinReply, federation.grid.app(message, context).content)
-        keys = Identity(bytes([7]) * 64).public.hex()
-        return Message(pack(told.model_copy(update={"public_keys": keys}), blobs), reply_to=message)
-
-    federation.grid.faults[("north", "query.join")] = swapped
-    with pytest.raises(CohortTooSmall, match="group key"):
-        federation.run()
-    assert federation.excluded == dict.fromkeys(federation.homes, "key-mismatch") | {"north": "protocol"}
-
-
 def test_below_the_minimum_cohort_nothing_is_applied_and_the_run_resumes(federation: Federation) -> None:
     for name in ("north", "south", "west"):
         federation.grid.faults[(name, "train")] = fails()
@@ -220,10 +118,6 @@ def test_below_the_minimum_cohort_nothing_is_applied_and_the_run_resumes(federat
     assert federation.executed == {"enrolment", "training", "evaluation", "blessing", "registration", "deployment"}
     assert federation.charges("east") == {"train": 3, "evaluate": 1}, "the first round was not charged twice"
     assert set(outcome.model.rounds) == {1, 2, 3}
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
 
 
 def test_a_run_killed_between_rounds_goes_on_from_the_last_round(federation: Federation) -> None:
@@ -260,121 +154,6 @@ def test_clients_killed_between_reserve_and_commit_lose_that_round_only(
     assert [len(outcome.model.rounds[number]) for number in (1, 2, 3)] == [6, 0, 6]
     assert federation.charges("east")["train"] == 3
     assert any(isinstance(event, RoundFinished) and event.lost for event in federation.events)
-
-
-def forged(message: Message, reply: Message, federation: Federation) -> Message:
-    """The reply with an upload that its client signed although it is not what it should be: a client that lies."""
-    from pipeline.protocol import TrainRequest, unpack
-    from privacy.statement import Statement
-    from privacy.wire import SIGNATURE_BYTES, signed_text
-
-    request, _ = unpack(TrainRequest, message.content)
-    good = reply.content.array_records["blobs"]["sealed"].numpy().tobytes()
-    unsigned = bytearray(good[:-SIGNATURE_BYTES])
-    unsigned[-4] ^= 1  # the tag of the last block
-    statement = Statement(request.execution, "train", request.round, request.attempt.cohort)
-    signature = Home(federation.homes["north"]).identity.sign(signed_text(statement, "north", bytes(unsigned)))
-    sealed = bytes(unsigned) + signature
-    reply.content["blobs"] = ArrayRecord({"sealed": Array(np.frombuffer(sealed, dtype=np.uint8))})
-    return reply
-
-
-@pytest.mark.parametrize("when", [2, 3])
-def test_a_lying_client_costs_its_round_and_is_never_applied(federation: Federation, when: int) -> None:
-    calls: list[int] = []
-
-    def lie(message: Message, context: Context) -> Message:
-        calls.append(1)
-        reply = federation.grid.app(message, context)
-        return forged(message, reply, federation) if len(calls) == when else reply
-
-    federation.grid.faults[("north", "train")] = lie
-    outcome = federation.run()
-    assert [len(clients) for clients in outcome.model.rounds.values()] == [0 if n == when else 6 for n in (1, 2, 3)]
-    assert federation.charges("east")["train"] == 3
-    assert outcome.model.unconfirmed == ()
-
-
-def test_a_malformed_upload_excludes_its_client_only(federation: Federation) -> None:
-    def truncate(message: Message, context: Context) -> Message:
-        reply = federation.grid.app(message, context)
-        content = reply.content.array_records["blobs"]["sealed"].numpy()[:-7]
-        reply.content["blobs"] = ArrayRecord({"sealed": Array(content)})
-        return reply
-
-    federation.grid.faults[("north", "train")] = truncate
-    outcome = federation.run()
-    assert federation.excluded["north"] == "upload-rejected"
-    assert all(len(clients) == 5 for clients in outcome.model.rounds.values())
-
-
-def test_a_client_that_opens_another_model_is_named(federation: Federation) -> None:
-    def lie(message: Message, context: Context) -> Message:
-        from pipeline.protocol import RevealReply, RevealRequest, pack, reveal_text, unpack
-
-        told, blobs = unpack(RevealReply, federation.grid.app(message, context).content)
-        asked, _ = unpack(RevealRequest, message.content)
-        identity = Home(federation.homes["west"]).identity
-        signature = identity.sign(reveal_text(asked.execution, asked.what, "0" * 64)).hex()
-        changed = told.model_copy(update={"digest": "0" * 64, "signature": signature})
-        return Message(pack(changed, blobs), reply_to=message)
-
-    federation.grid.faults[("west", "query.reveal")] = lie
-    with pytest.raises(RevealDisagreement, match="west opened another result"):
-        federation.run()
-
-
-def test_a_digest_that_its_client_did_not_sign_does_not_count(federation: Federation) -> None:
-    def lie(message: Message, context: Context) -> Message:
-        from pipeline.protocol import RevealReply, pack, unpack
-
-        told, blobs = unpack(RevealReply, federation.grid.app(message, context).content)
-        return Message(pack(told.model_copy(update={"digest": "0" * 64}), blobs), reply_to=message)
-
-    federation.grid.faults[("west", "query.reveal")] = lie
-    outcome = federation.run()
-    assert outcome.model.unconfirmed == ("west",)
-    assert "west" not in outcome.model.attested
-    assert len(outcome.model.attested) == 5
-
-
-def test_no_value_is_handed_over_without_a_quorum_s_signatures(federation: Federation) -> None:
-    from pipeline.protocol import RevealRequest, pack, unpack
-
-    refused: list[Message] = []
-
-    def too_few(message: Message, context: Context) -> Message:
-        asked, blobs = unpack(RevealRequest, message.content)
-        if asked.certificate:
-            some = dict(list(asked.certificate.items())[:2])
-            again = {**some, **dict.fromkeys(list(asked.certificate)[2:], "00" * 64)}
-            content = pack(asked.model_copy(update={"certificate": again}), blobs)
-            message = Message(content, message.metadata.dst_node_id, message.metadata.message_type)
-            message.metadata.__dict__["_message_id"] = "m"
-        reply = federation.grid.app(message, context)
-        if asked.certificate:
-            refused.append(reply)
-        return reply
-
-    for name in federation.homes:
-        federation.grid.faults[(name, "query.reveal")] = too_few
-    with pytest.raises(RevealDisagreement, match="no client sent"):
-        federation.run()
-    assert all("vouch" in reply.error.reason for reply in refused)
-
-
-def test_the_value_comes_from_another_client_when_the_first_is_gone(federation: Federation) -> None:
-    federation.grid.faults[("centre", "query.reveal")] = fails()
-    outcome = federation.run()
-    assert outcome.model.unconfirmed == ("centre",)
-    assert outcome.deployment.promoted
-
-
-def test_the_leader_of_the_group_key_may_fail(federation: Federation) -> None:
-    federation.grid.faults[("centre", "query.keys")] = fails()
-    outcome = federation.run()
-    assert outcome.deployment.promoted
-    assert "centre" not in outcome.evaluation.clients
 
 
 def test_a_budget_that_does_not_suffice_stops_before_data_is_touched(tmp_path: Path, dataset: Path) -> None:

@@ -1,0 +1,199 @@
+"""Sums over a group of real clients: who leaves, who lies, who fails to open, and what that costs the others."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, Context, Message
+
+from clients.home import Home
+from pipeline.lifecycle import run_lifecycle
+from pipeline.progress import Event, GroupAgreed
+from pipeline.protocol import JoinReply, RevealReply, RevealRequest, TrainRequest, pack, reveal_text, unpack
+from privacy.errors import CohortTooSmall, RevealDisagreement, StageFailed
+from privacy.keys import Identity
+from privacy.statement import Statement
+from privacy.wire import SIGNATURE_BYTES, signed_text
+from tests.support import Federation, Killed, configured, fails
+
+pytestmark = pytest.mark.usefixtures("engine")
+
+
+def test_a_client_that_vanishes_with_masks_on_costs_one_repeat_and_no_charge(federation: Federation) -> None:
+    calls: list[int] = []
+
+    def silent_once(message: Message, context: Context) -> Message | None:
+        calls.append(1)
+        return None if len(calls) == 2 else federation.grid.app(message, context)
+
+    federation.grid.faults[("north", "train")] = silent_once
+    outcome = federation.run()
+    assert [len(clients) for clients in outcome.model.rounds.values()] == [6, 5, 6]
+    assert federation.grid.sent.count(("east", "train")) == 4
+    assert federation.charges("east")["train"] == 3
+    assert outcome.model.unconfirmed == ()
+
+
+def leaves(federation: Federation, after: int) -> list[int]:
+    """Let north answer `after` requests to train and then fall silent; the list grows with each request."""
+    calls: list[int] = []
+
+    def silent(message: Message, context: Context) -> Message | None:
+        calls.append(1)
+        return federation.grid.app(message, context) if len(calls) <= after else None
+
+    federation.grid.faults[("north", "train")] = silent
+    return calls
+
+
+def test_who_has_left_gets_no_key_of_what_comes_after(tmp_path: Path, dataset: Path) -> None:
+    federation = Federation(tmp_path, configured(dataset, training__rounds=4))
+    calls = leaves(federation, after=1)
+    outcome = federation.run()
+    assert [len(clients) for clients in outcome.model.rounds.values()] == [6, 5, 5, 5]
+    assert len(calls) == 3, "it is not waited for in the fourth round"
+    assert outcome.model.unconfirmed == ("north",)
+    (second,) = federation.homes["east"].glob("executions/*/group-2.key")
+    first = second.with_name("group-1.key")
+    assert not list(federation.homes["north"].glob("executions/*/group-2.key"))
+    assert first.read_bytes()[:32] != second.read_bytes()[:32]
+    assert second.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_coordinator_killed_at_a_new_group_key_keeps_the_round_before_it(tmp_path: Path, dataset: Path) -> None:
+    """What clients made under the first key is checkpointed before the second is agreed, and never sealed under it."""
+    federation = Federation(tmp_path, configured(dataset, training__rounds=4))
+    leaves(federation, after=1)
+
+    def die(event: Event) -> None:
+        if isinstance(event, GroupAgreed) and event.generation == 2:
+            raise Killed
+
+    with pytest.raises(StageFailed):
+        run_lifecycle(federation.config, federation.grid, federation.workspace, die)
+    outcome = federation.run()
+    assert [len(clients) for clients in outcome.model.rounds.values()] == [6, 5, 5, 5]
+    assert federation.charges("east")["train"] == 4
+    assert outcome.evaluation.metrics["roc_auc"] > 0.6
+
+
+def test_a_key_that_the_coordinator_swapped_is_noticed_by_every_client(federation: Federation) -> None:
+
+    def swapped(message: Message, context: Context) -> Message:
+        told, blobs = unpack(JoinReply, federation.grid.app(message, context).content)
+        keys = Identity(bytes([7]) * 64).public.hex()
+        return Message(pack(told.model_copy(update={"public_keys": keys}), blobs), reply_to=message)
+
+    federation.grid.faults[("north", "query.join")] = swapped
+    with pytest.raises(CohortTooSmall, match="group key"):
+        federation.run()
+    assert federation.excluded == dict.fromkeys(federation.homes, "key-mismatch") | {"north": "protocol"}
+
+
+def forged(message: Message, reply: Message, federation: Federation) -> Message:
+    """The reply with an upload that its client signed although it is not what it should be: a client that lies."""
+
+    request, _ = unpack(TrainRequest, message.content)
+    good = reply.content.array_records["blobs"]["sealed"].numpy().tobytes()
+    unsigned = bytearray(good[:-SIGNATURE_BYTES])
+    unsigned[-4] ^= 1  # the tag of the last block
+    statement = Statement(request.execution, "train", request.round, request.attempt.cohort)
+    signature = Home(federation.homes["north"]).identity.sign(signed_text(statement, "north", bytes(unsigned)))
+    sealed = bytes(unsigned) + signature
+    reply.content["blobs"] = ArrayRecord({"sealed": Array(np.frombuffer(sealed, dtype=np.uint8))})
+    return reply
+
+
+@pytest.mark.parametrize("when", [2, 3])
+def test_a_lying_client_costs_its_round_and_is_never_applied(federation: Federation, when: int) -> None:
+    calls: list[int] = []
+
+    def lie(message: Message, context: Context) -> Message:
+        calls.append(1)
+        reply = federation.grid.app(message, context)
+        return forged(message, reply, federation) if len(calls) == when else reply
+
+    federation.grid.faults[("north", "train")] = lie
+    outcome = federation.run()
+    assert [len(clients) for clients in outcome.model.rounds.values()] == [0 if n == when else 6 for n in (1, 2, 3)]
+    assert federation.charges("east")["train"] == 3
+    assert outcome.model.unconfirmed == ()
+
+
+def test_a_malformed_upload_excludes_its_client_only(federation: Federation) -> None:
+    def truncate(message: Message, context: Context) -> Message:
+        reply = federation.grid.app(message, context)
+        content = reply.content.array_records["blobs"]["sealed"].numpy()[:-7]
+        reply.content["blobs"] = ArrayRecord({"sealed": Array(content)})
+        return reply
+
+    federation.grid.faults[("north", "train")] = truncate
+    outcome = federation.run()
+    assert federation.excluded["north"] == "upload-rejected"
+    assert all(len(clients) == 5 for clients in outcome.model.rounds.values())
+
+
+def test_a_client_that_opens_another_model_is_named(federation: Federation) -> None:
+    def lie(message: Message, context: Context) -> Message:
+
+        told, blobs = unpack(RevealReply, federation.grid.app(message, context).content)
+        asked, _ = unpack(RevealRequest, message.content)
+        identity = Home(federation.homes["west"]).identity
+        signature = identity.sign(reveal_text(asked.execution, asked.what, "0" * 64)).hex()
+        changed = told.model_copy(update={"digest": "0" * 64, "signature": signature})
+        return Message(pack(changed, blobs), reply_to=message)
+
+    federation.grid.faults[("west", "query.reveal")] = lie
+    with pytest.raises(RevealDisagreement, match="west opened another result"):
+        federation.run()
+
+
+def test_a_digest_that_its_client_did_not_sign_does_not_count(federation: Federation) -> None:
+    def lie(message: Message, context: Context) -> Message:
+
+        told, blobs = unpack(RevealReply, federation.grid.app(message, context).content)
+        return Message(pack(told.model_copy(update={"digest": "0" * 64}), blobs), reply_to=message)
+
+    federation.grid.faults[("west", "query.reveal")] = lie
+    outcome = federation.run()
+    assert outcome.model.unconfirmed == ("west",)
+    assert "west" not in outcome.model.attested
+    assert len(outcome.model.attested) == 5
+
+
+def test_no_value_is_handed_over_without_a_quorum_s_signatures(federation: Federation) -> None:
+
+    refused: list[Message] = []
+
+    def too_few(message: Message, context: Context) -> Message:
+        asked, blobs = unpack(RevealRequest, message.content)
+        if asked.certificate:
+            some = dict(list(asked.certificate.items())[:2])
+            again = {**some, **dict.fromkeys(list(asked.certificate)[2:], "00" * 64)}
+            content = pack(asked.model_copy(update={"certificate": again}), blobs)
+            message = Message(content, message.metadata.dst_node_id, message.metadata.message_type)
+            message.metadata.__dict__["_message_id"] = "m"
+        reply = federation.grid.app(message, context)
+        if asked.certificate:
+            refused.append(reply)
+        return reply
+
+    for name in federation.homes:
+        federation.grid.faults[(name, "query.reveal")] = too_few
+    with pytest.raises(RevealDisagreement, match="no client sent"):
+        federation.run()
+    assert all("vouch" in reply.error.reason for reply in refused)
+
+
+def test_the_value_comes_from_another_client_when_the_first_is_gone(federation: Federation) -> None:
+    federation.grid.faults[("centre", "query.reveal")] = fails()
+    outcome = federation.run()
+    assert outcome.model.unconfirmed == ("centre",)
+    assert outcome.deployment.promoted
+
+
+def test_the_leader_of_the_group_key_may_fail(federation: Federation) -> None:
+    federation.grid.faults[("centre", "query.keys")] = fails()
+    outcome = federation.run()
+    assert outcome.deployment.promoted
+    assert "centre" not in outcome.evaluation.clients
