@@ -93,6 +93,7 @@ def train_round(
             gradients.clipped_sum(features[batch], labels[batch], each)
             optimizer.step()
     finally:
+        gradients.close()
         optimizer.zero_grad(set_to_none=True)
 
 
@@ -114,8 +115,14 @@ class ClippedGradients:
                 self._bookkeeper.clipped_sum(features, labels, loss)
                 return
             except LayerReused:
+                self.close()
                 self._bookkeeper = None
         self._per_sample(features, labels, loss)
+
+    def close(self) -> None:
+        """Leave the model as it was found."""
+        if self._bookkeeper:
+            self._bookkeeper.close()
 
     def _per_sample(self, features: torch.Tensor, labels: torch.Tensor, loss: torch.nn.Module) -> None:
         wrapped = GradSampleModule(self._model, loss_reduction="sum")
