@@ -38,6 +38,7 @@ class Bookkeeper:
         self._layers = [layer for layer in model.modules() if isinstance(layer, Layer) and _trained(layer)]
         self._inputs: dict[Layer, torch.Tensor] = {}
         self._outputs: dict[Layer, torch.Tensor] = {}
+        self._watching = False
         self._hooks = [layer.register_forward_hook(self._keep) for layer in self._layers]
 
     def close(self) -> None:
@@ -95,13 +96,17 @@ class Bookkeeper:
         """One pass. Parameters ask for no gradient meanwhile: it would be the one that is replaced."""
         for p in self._trained:
             p.requires_grad_(False)
+        self._watching = True
         try:
             yield
         finally:
+            self._watching = False
             for p in self._trained:
                 p.requires_grad_(True)
 
     def _keep(self, layer: Layer, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        if not self._watching:
+            return
         if layer in self._outputs:
             raise LayerReused
         if not output.requires_grad:

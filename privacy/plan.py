@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any, Literal
 
 from privacy.errors import PlanInvalid
@@ -129,12 +129,16 @@ def calibrate(epsilon: float, delta: float, sampling_rate: float, count: int) ->
     # A coarse grid of privacy losses is six times cheaper and off by a nearly constant factor: search there, and let
     # the fine grid have the last word.
     factor, coarse = 1.0, min(_COARSE, epsilon / 100)
-    for _ in range(3):
-        noise = _search(lambda tried: factor * cost(tried, coarse), epsilon * (1 - 0.2 * _TOLERANCE), 0.1 * _TOLERANCE)
+    for _ in range(3 if coarse > _INTERVAL else 0):
+        noise = _search(partial(_scaled, cost, coarse, factor), epsilon * (1 - 0.2 * _TOLERANCE), 0.1 * _TOLERANCE)
         if epsilon * (1 - _TOLERANCE) <= cost(noise) <= epsilon:
             return noise
         factor = cost(noise) / cost(noise, coarse)
-    return _search(cost, epsilon, 0.1 * _TOLERANCE)
+    return _search(cost, epsilon, _TOLERANCE / 3)
+
+
+def _scaled(cost: Callable[[float, float], float], interval: float, factor: float, noise: float) -> float:
+    return factor * cost(noise, interval)
 
 
 def _search(cost: Callable[[float], float], epsilon: float, tolerance: float) -> float:
