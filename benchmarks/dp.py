@@ -24,9 +24,10 @@ from opacus import PrivacyEngine
 from torch import nn
 
 from privacy.dpsgd import ClippedGradients, Optimisation, train_round
-from privacy.ledger import Budget, Ledger, Population
+from privacy.ledger import Budget, Ledger
 from privacy.noise import SecureNoise
 from privacy.plan import DPPlan
+from privacy.population import Population
 
 STEP_BOUNDS = {("MLP", 64): 1.6, ("MLP", 256): 1.3, ("MLP", 1024): 1.3, ("CNN", 64): 1.7}
 
@@ -102,7 +103,7 @@ def whole_client(rows: int = 3000, batch: int = 64, rounds: int = 10) -> None:
         with tempfile.TemporaryDirectory() as folder:
             ledger = Ledger(Path(folder) / "ledger.jsonl", Budget(100.0, 1e-5))
             ledger.create()
-            plan = DPPlan.calibrated(
+            plan = DPPlan.record_level(
                 epsilon=8.0, delta=1e-5, examples=rows, expected_batch=batch, epochs=1, rounds=rounds, clipping_norm=1.0
             )
             for number in range(rounds):
@@ -139,7 +140,7 @@ def ledger_appends() -> None:
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "ledger.jsonl", Budget(100.0, 1e-5))
         ledger.create()
-        plan = DPPlan.calibrated(
+        plan = DPPlan.record_level(
             epsilon=8.0, delta=1e-5, examples=6000, expected_batch=64, epochs=1, rounds=60, clipping_norm=1.0
         )
         begun = time.monotonic()
@@ -151,7 +152,7 @@ def ledger_appends() -> None:
 
 def memory() -> None:
     process, libc = psutil.Process(), ctypes.CDLL(None)
-    plan = DPPlan.calibrated(
+    plan = DPPlan.record_level(
         epsilon=8.0, delta=1e-5, examples=256, expected_batch=64, epochs=1, rounds=200, clipping_norm=1.0
     )
     features, labels = torch.randn(256, 100), (torch.rand(256) > 0.5).float()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,10 +15,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from clients.forecast import Forecast
     from clients.home import Home
-    from pipeline.config import Config, RecordPrivacy
     from privacy.ledger import Row
-    from privacy.plan import Release
+    from privacy.plan import DPPlan
 
 BAR = 32
 WIDTH = 110
@@ -67,35 +66,36 @@ def plan(
     home: Annotated[Path | None, typer.Option(help="Client home: also says what is left in its ledger after.")] = None,
 ) -> None:
     """What a run will spend at a client, before anything is spent; and what other settings would cost."""
-    from clients.planning import make_plan
+    from clients.forecast import Forecast
     from pipeline.configfile import load_config
-    from privacy.plan import epsilon_of
 
     settings = load_config(config, overrides or [])
     console = _console()
     if settings.privacy == "none":
         console.print(f"  [bold red]{settings.name} is NOT PRIVATE[/] (privacy: none): epsilon is infinite")
         return
-    made = make_plan(settings.privacy, settings.training, rows)
-    run = made.run()
-    console.print(f"  [bold]{settings.name}[/] at a client with {rows:,} training rows, add/remove one record")
+    forecast = Forecast(settings, rows)
+    made = forecast.plan
+    console.print(f"  [bold]{settings.name}[/] at a client with {rows:,} training rows")
     console.print(
-        f"  training    {settings.training.rounds} rounds x {made.steps_per_round} steps, sampling rate "
-        f"{made.sampling_rate:.4f}, clipping norm {made.clipping_norm:g}: noise multiplier [bold]"
-        f"{made.noise_multiplier:.3f}[/]"
+        f"  every {made.unit}: epsilon [bold]{forecast.total:.3f}[/] at delta {made.delta:g}, {made.adjacency}; weight "
+        f"{made.weight:.2f} of 1"
     )
-    pld, rdp = (epsilon_of([run], settings.privacy.delta, accountant) for accountant in ("pld", "rdp"))
-    console.print(f"              epsilon {pld:.3f} at delta {settings.privacy.delta:g} (RDP would say {rdp:.3f})")
-    console.print(f"  evaluation  epsilon {settings.privacy.epsilon:g}, on the held-out rows, which training never saw")
+    console.print(_how(made))
+    console.print()
+    console.print(_stages(forecast))
     console.print("  all other stages release outcomes of checks only, and charge nothing")
     if home:
-        _left_after(console.print, settings, settings.privacy, made.run(), home)
+        _left_after(console, forecast, home)
     console.print()
-    console.print(_alternatives(settings, settings.privacy, rows))
-    console.print("\n  epsilon of the run against its noise")
-    for factor in (0.5, 0.7, 1.0, 1.4, 2.0, 4.0):
-        noisier = replace(run, noise_multiplier=made.noise_multiplier * factor)
-        console.print(f"  {_bar(noisier.noise_multiplier, epsilon_of([noisier], settings.privacy.delta), pld * 4)}")
+    console.print(_alternatives(forecast))
+    console.print(
+        f"\n  epsilon of the run if one thing changes and the noise multiplier stays {made.noise_multiplier:.3f}"
+    )
+    for line in _plot(forecast):
+        console.print(line)
+    if made.unit == "record":
+        console.print("  cohort         leaves epsilon as it is: each client pays for itself; the mean gets less noisy")
 
 
 def _console() -> Console:
@@ -120,7 +120,7 @@ def _homes(given: list[Path] | None) -> list[Home]:
 
 def _entries(home: Home) -> Iterator[dict[str, object]]:
     """One entry for each purpose of each execution: equal releases are counted, not listed."""
-    from privacy.plan import epsilon_of
+    from privacy.accounting import epsilon_of
 
     rows = home.ledger.rows()
     settled = {row.id: row.kind for row in rows if row.kind in ("commit", "void")}
@@ -147,11 +147,7 @@ def _entries(home: Home) -> Iterator[dict[str, object]]:
 
 
 def _ledger_table(entries: list[dict[str, object]]) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=True)
-    for heading in ("when", "released", "times", "on records", "noise", "steps", "epsilon alone", "state"):
-        table.add_column(heading, no_wrap=True)
+    table = _table("when", "released", "times", "on records", "noise", "steps", "epsilon alone", "state")
     for entry in entries:
         epsilon = entry["epsilon"]
         table.add_row(
@@ -167,60 +163,60 @@ def _ledger_table(entries: list[dict[str, object]]) -> Table:
     return table
 
 
-def _left_after(
-    tell: Callable[[str], None], settings: Config, privacy: RecordPrivacy, run: Release, root: Path
-) -> None:
-    from privacy.ledger import Population
-    from privacy.plan import counts_release
-
-    (home,) = _homes([root])
-    trained, held_out = Population(settings.data.holdout, 1.0, "plan"), Population(0.0, settings.data.holdout, "plan")
-    wanted = [([run], trained), ([counts_release(privacy.epsilon, privacy.delta)], held_out)]
-    allowed = home.policy.lifetime_epsilon
-    tell(f"  {home.policy.name} now      {_of(home.ledger.spent(), allowed)}")
-    after = home.ledger.after(wanted)
-    refused = "" if after <= allowed else "   [bold red]it would refuse"
-    tell(f"  {home.policy.name} after    {_of(after, allowed)}, at most{refused}")
+def _how(plan: DPPlan) -> str:
+    if plan.unit == "client":
+        return (
+            f"  {plan.rounds} rounds; an update is clipped to {plan.clipping_norm:g}; noise multiplier [bold]"
+            f"{plan.noise_multiplier:.3f}[/] together, divided among {plan.honest} honest clients"
+        )
+    return (
+        f"  {plan.rounds} rounds x {plan.steps_per_round} steps; sampling rate {plan.sampling_rate:.4f}; clipping norm "
+        f"{plan.clipping_norm:g}; noise multiplier [bold]{plan.noise_multiplier:.3f}[/]"
+    )
 
 
-def _alternatives(settings: Config, privacy: RecordPrivacy, rows: int) -> Table:
-    from rich.table import Table
-
-    from clients.planning import make_plan
-
-    table = Table(box=None, pad_edge=True)
-    for heading in ("if", "noise multiplier", "noise of a step in the cohort's mean", "steps"):
-        table.add_column(heading, no_wrap=True)
-    training = settings.training
-    cohort = settings.federation.expected_clients or settings.federation.min_cohort
-
-    def add(title: str, changed: Config, clients: int) -> None:
-        made = make_plan(changed.privacy, changed.training, rows)
-        mean = made.noise_multiplier * made.clipping_norm / (made.expected_batch * math.sqrt(clients))
-        steps = made.steps_per_round * changed.training.rounds
-        table.add_row(title, f"{made.noise_multiplier:.3f}", f"{mean:.2e}", f"{steps:,}")
-
-    add("as configured", settings, cohort)
-    for factor in (0.5, 2.0, 4.0):
-        epsilon = privacy.epsilon * factor
-        add(f"epsilon {epsilon:g}", _with(settings, privacy={"epsilon": epsilon}), cohort)
-    for rounds in (max(1, training.rounds // 2), training.rounds * 2):
-        add(f"rounds {rounds}", _with(settings, training={"rounds": rounds}), cohort)
-    for batch in (max(1, training.expected_batch // 4), training.expected_batch * 4):
-        add(f"expected batch {batch}", _with(settings, training={"expected_batch": batch}), cohort)
-    for clients in (2 * cohort, 10 * cohort):
-        add(f"{clients} clients", settings, clients)
+def _stages(forecast: Forecast) -> Table:
+    table = _table("stage", "charges", "RDP would say", "on")
+    for stage, epsilon, bound, records in forecast.stages():
+        table.add_row(stage, f"epsilon {epsilon:.3f}", f"{bound:.3f}", records)
     return table
 
 
-def _with(settings: Config, **sections: dict[str, object]) -> Config:
-    changed = {name: getattr(settings, name).model_copy(update=fields) for name, fields in sections.items()}
-    return settings.model_copy(update=changed)
+def _left_after(console: Console, forecast: Forecast, root: Path) -> None:
+    (home,) = _homes([root])
+    allowed = home.policy.lifetime_epsilon
+    console.print(f"  {home.policy.name} now      {_of(home.ledger.spent(), allowed)}")
+    after = home.ledger.after(forecast.charges)
+    refused = "" if after <= allowed else "   [bold red]it would refuse"
+    console.print(f"  {home.policy.name} after    {_of(after, allowed)}, at most{refused}")
 
 
-def _bar(noise: float, epsilon: float, largest: float) -> str:
-    length = max(1, round(BAR * min(1.0, epsilon / largest)))
-    return f"noise {noise:8.3f}  {'█' * length:{BAR}}  epsilon {epsilon:.3f}"
+def _alternatives(forecast: Forecast) -> Table:
+    table = _table("if", "noise multiplier", "its noise in the cohort's mean", "steps")
+    for row in forecast.alternatives():
+        table.add_row(row.title, f"{row.noise_multiplier:.3f}", f"{row.step_noise:.2e}", f"{row.steps:,}")
+    return table
+
+
+def _plot(forecast: Forecast) -> Iterator[str]:
+    points = list(forecast.curves())
+    largest = 4 * forecast.total
+    setting = ""
+    for point in points:
+        title, setting = ("" if point.setting == setting else point.setting), point.setting
+        bar = "█" * max(1, round(BAR * min(1.0, point.epsilon / largest)))
+        mark = "  as configured" if point.planned else ""
+        beyond = ">" if point.epsilon > largest else " "
+        yield f"  {title:14} {point.value:>9}  {bar:{BAR}}{beyond} {point.epsilon:.3f}{mark}"
+
+
+def _table(*headings: str) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=True)
+    for heading in headings:
+        table.add_column(heading, no_wrap=True)
+    return table
 
 
 def _of(spent: float, allowed: float) -> str:

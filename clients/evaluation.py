@@ -1,56 +1,67 @@
 """evaluate: how the revealed model scores on the held-out rows, as a sealed histogram with discrete Gaussian noise.
 
 Counts are [2, bins]: for the negative and the positive class, how many rows score in each bin of [0, 1]. One record
-changes one count by one. Everything the evaluation reports (ROC-AUC, PR-AUC, accuracy, ...) follows from their sum.
+changes one count by one; at client level the whole vector has a fixed norm. Everything the evaluation reports (ROC-AUC,
+PR-AUC, accuracy, ...) follows from their sum.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from clients.execution import ExecutionState, blob
+from clients.execution import Counts, ExecutionState, blob
 from clients.home import Home
+from clients.planning import evaluation_of
 from clients.preprocessing import load_split
 from pipeline import model as models
 from pipeline.features import Matrix
 from pipeline.protocol import Blobs, EvaluateReply, EvaluateRequest, weights_from
 from privacy.errors import RoundLost
 from privacy.noise import SecureNoise
-from privacy.plan import Release, counts_release
+from privacy.population import EVERYONE
 
+ONE_CLIENT = 1000
+"""L2 norm of one client's counts under client-level privacy: what one client can change at most."""
 SPREAD = 3.0
 """Bins are even in the sigmoid of a third of the logit: many scores lie near 0 and 1, and ties in a bin cost ROC-AUC
 (measured on one default job: 0.8134 with 40 even bins of the score itself, 0.8207 exactly). One half stays an edge."""
 
 
 def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> tuple[EvaluateReply, Blobs]:
-    """Raises BudgetExhausted, CohortTooSmall, RoundLost, ProtocolError."""
+    """Raises BudgetExhausted, PlanInvalid, CohortTooSmall, RoundLost, LedgerRolledBack, ProtocolError."""
     state = ExecutionState(home, request.execution)
     charge = f"{request.execution}/evaluate/1"
-    release = _release(request)
-    statement = state.membership.statement("evaluate", 1, request.attempt)
+    if request.seen is not None:
+        home.ledger.follows(request.seen)
+    release, shares = evaluation_of(request.privacy, request.training, request.shares)
+    terms = state.membership.agreed_noise(request.attempt, shares, request.shares)
+    noise = release.noise_multiplier if shares is None else ONE_CLIENT * shares.deviation / shares.clipping_norm
+    statement = state.membership.statement("evaluate", 1, request.attempt, terms)
     holder = state.membership.holder(request.attempt.generation)
     if (made := state.stored("evaluate", holder)) is None:
         if home.ledger.has(charge):
             raise RoundLost("this evaluation was charged and then interrupted here; it is not made twice", travels=True)
         split = load_split(home, request.features, "held-out", request.holdout)
         weights = weights_from(blob(blobs, "weights"), models.parameter_count(request.model, request.spec.width))
-        home.ledger.reserve(charge, [release], split.population)
+        home.ledger.reserve(charge, [release], EVERYONE if shares else split.population)
         scores = models.scores(request.model, request.spec.width, weights, split.features)
         counts = score_counts(scores, split.labels, request.evaluation.bins).reshape(-1)
-        if release.noise_multiplier:
-            counts = counts + SecureNoise().discrete_gaussian(release.noise_multiplier, len(counts))
+        if shares:
+            counts = of_one_client(counts)
+        if noise:
+            counts = counts + SecureNoise().discrete_gaussian(noise, len(counts))
         made = holder.integers(counts)
         state.store("evaluate", holder, made)
     home.ledger.commit(charge)
-    reply = EvaluateReply(head=home.ledger.head(), noise=release.noise_multiplier)
+    reply = EvaluateReply(head=home.ledger.head(), noise=noise)
     return reply, {"sealed": holder.seal(made, statement)}
 
 
-def _release(request: EvaluateRequest) -> Release:
-    if request.privacy == "none":
-        return counts_release(None, 0.0)
-    return counts_release(request.privacy.epsilon, request.privacy.delta)
+def of_one_client(counts: Counts) -> Counts:
+    """Counts scaled to an L2 norm of at most ONE_CLIENT: every client weighs the same, however many rows it has."""
+    norm = max(1.0, float(np.linalg.norm(counts)))
+    scaled: Counts = np.floor(counts * (ONE_CLIENT / norm)).astype(np.int64)
+    return scaled
 
 
 def score_counts(

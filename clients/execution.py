@@ -111,6 +111,14 @@ class ExecutionState:
             self.save_model(model)
         return model
 
+    def personal(self) -> Weights | None:
+        """This client's own last layers, as it trained them last."""
+        path = self.folder / "personal.f4"
+        return np.frombuffer(path.read_bytes(), dtype="<f4").copy() if path.exists() else None
+
+    def save_personal(self, weights: Weights) -> None:
+        write_atomically(self.folder / "personal.f4", weights.astype("<f4").tobytes())
+
     # -- what was made for a sum -------------------------------------------------------------------------------------
     def stored(self, key: str, holder: Holder) -> Words | None:
         """The coefficients made for `key` in this group, if they were: sealed again, and nothing charged."""

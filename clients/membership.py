@@ -9,10 +9,11 @@ from typing import Any
 
 from clients.files import read_json, write_atomically
 from clients.home import Home
-from pipeline.protocol import Attempt, SumRef
-from privacy.errors import ProtocolError, ReplayRefused
+from pipeline.protocol import Attempt, Shares, SumRef
+from privacy.errors import CohortTooSmall, PlanInvalid, ProtocolError, ReplayRefused
 from privacy.group import Group, Terms
 from privacy.keys import KEY_BYTES, PublicKeys, Roster, read_secret, write_secret
+from privacy.shares import NoiseShares
 from privacy.statement import Statement
 from privacy.sums import Holder
 
@@ -52,17 +53,33 @@ class Membership:
         """Raises ProtocolError when the keys action did not come first."""
         return {name: PublicKeys.from_hex(keys) for name, keys in self._listing(generation)["roster"].items()}
 
-    def statement(self, purpose: str, number: int, attempt: Attempt) -> Statement:
+    def statement(self, purpose: str, number: int, attempt: Attempt, terms: str = "") -> Statement:
         """What an upload to this attempt is for. Raises CohortTooSmall by this client's own policy."""
         self.home.policy.permit_cohort(len(set(attempt.cohort)))
-        return Statement(self.execution, purpose, number, attempt.cohort)
+        return Statement(self.execution, purpose, number, attempt.cohort, terms)
+
+    def agreed_noise(self, attempt: Attempt, shares: NoiseShares | None, request: Shares | None) -> str:
+        """The terms of a sum with shared noise. Raises CohortTooSmall, PlanInvalid when it would not protect the sum.
+
+        Only with masks is it sure that the sum is opened over the whole attempt or not at all.
+        """
+        if shares is None or request is None:
+            return ""
+        present = len(set(attempt.cohort))
+        if present < request.cohort:
+            raise CohortTooSmall(f"{present} clients, the noise was divided among {request.cohort}", travels=True)
+        if not self._listing(attempt.generation)["masks"]:
+            raise PlanInvalid(
+                "client-level privacy needs pairwise masks", remedy="Set encryption.masks: true.", travels=True
+            )
+        return shares.text
 
     def referred(self, purpose: str, ref: SumRef) -> Statement:
         """What a sum is said to be. Raises CohortTooSmall by this client's own policy, ProtocolError."""
         self.home.policy.permit_cohort(len(set(ref.clients)))
         if strangers := sorted(set(ref.cohort) - set(self.roster(ref.generation))):
             raise ProtocolError(f"the sum names clients outside the group: {', '.join(strangers)}", travels=True)
-        return Statement(self.execution, purpose, ref.round, ref.cohort)
+        return Statement(self.execution, purpose, ref.round, ref.cohort, ref.terms)
 
     def note_opening(self, statement: Statement, total: bytes) -> None:
         """One opening per round: raise ReplayRefused if another sum of it was opened before, also before a restart.

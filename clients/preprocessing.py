@@ -14,7 +14,7 @@ from clients.ingestion import PLACE, load_snapshot
 from pipeline.features import Matrix
 from pipeline.protocol import Blobs, PreprocessReply, PreprocessRequest
 from privacy.errors import SourceMissing
-from privacy.ledger import Population
+from privacy.population import Population
 
 
 @dataclass(frozen=True)

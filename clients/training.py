@@ -1,7 +1,8 @@
 """train: one round. Apply the last sum, take the plan's steps, seal the update. Charged before data is touched.
 
 What is sealed is the update times the client's weight, and the weight itself as one more value: the sum of both gives
-the weighted mean, and nobody learns how many rows a client has.
+the weighted mean, and nobody learns how many rows a client has. Personal layers go on from where this client left
+them; its update carries how far they are from the mean, so that the mean is what the others know of them.
 """
 
 from __future__ import annotations
@@ -9,68 +10,85 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from clients.execution import ExecutionState, GlobalModel, blob
+from clients.execution import ExecutionState, GlobalModel, Weights, blob
 from clients.home import Home
-from clients.planning import make_plan
+from clients.planning import afford, charges, make_plan
 from clients.preprocessing import Split, load_split
 from pipeline import model as models
+from pipeline.config import Privacy
 from pipeline.protocol import Blobs, TrainReply, TrainRequest, weights_from
 from privacy.dpsgd import Optimisation, flat, load_flat, train_round
 from privacy.errors import ProtocolError, RoundLost
-from privacy.ledger import Population
+from privacy.ledger import Wanted
 from privacy.noise import SecureNoise
-from privacy.plan import DPPlan, Release, counts_release
+from privacy.plan import DPPlan
+from privacy.population import EVERYONE
 
 
 def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[TrainReply, Blobs]:
-    """Raises BudgetExhausted, PlanInvalid, CohortTooSmall, SumRejected, RoundLost, ProtocolError."""
+    """Raises BudgetExhausted, PlanInvalid, CohortTooSmall, SumRejected, RoundLost, LedgerRolledBack, ProtocolError."""
     state = ExecutionState(home, request.execution)
-    key = f"train-{request.round}"
-    statement = state.membership.statement("train", request.round, request.attempt)
+    key, charge = f"train-{request.round}", f"{request.execution}/train/{request.round}"
+    if request.seen is not None:
+        home.ledger.follows(request.seen)
+    split = load_split(home, request.features, "training", request.holdout)
+    plan = state.plan() or _plan(state, request, split)
+    terms = state.membership.agreed_noise(request.attempt, plan.shares, request.shares)
+    statement = state.membership.statement("train", request.round, request.attempt, terms)
     holder = state.membership.holder(request.attempt.generation)
     state.refuse_if_closed()
     if (update := state.stored(key, holder)) is not None:
-        home.ledger.commit(_charge_id(request))
+        home.ledger.commit(charge)
         return TrainReply(head=home.ledger.head()), {"sealed": holder.seal(update, statement)}
-    if home.ledger.has(_charge_id(request)):
+    if home.ledger.has(charge):
         raise RoundLost("this round was charged and then interrupted here; it is not trained twice", travels=True)
     if request.round > request.training.rounds:
         raise ProtocolError(f"round {request.round} of {request.training.rounds}", travels=True)
-    split = load_split(home, request.features, "training", request.holdout)
-    plan = _plan(state, request, split)
-    bound = request.encryption.bound
-    before = state.advance(_current(state, request, blobs), request.sums, blobs, bound)
+    before = state.advance(_current(state, request, blobs), request.sums, blobs, request.encryption.bound)
 
-    home.ledger.reserve(_charge_id(request), [plan.round()], split.population)
-    module = models.build(request.model, request.spec.width)
-    load_flat(module, before.weights)
-    elapsed = (request.round - 1) / request.training.rounds
-    rate = request.training.learning_rate * (1 - request.training.decay * elapsed)
-    optimisation = Optimisation(rate, request.training.momentum)
-    features, labels = torch.from_numpy(split.features), torch.from_numpy(split.labels)
-    train_round(module, features, labels, plan, optimisation, SecureNoise())
-    weight = min(len(split.labels), request.training.weight_cap) / request.training.weight_cap
-    weighted = np.append(weight * (flat(module) - before.weights), weight * bound)
-    update = holder.quantised(weighted, statement, bound)
+    home.ledger.reserve(charge, [plan.round()], EVERYONE if plan.shares else split.population)
+    moved = _trained(state, request, before, plan, split) - before.weights.astype(np.float64)
+    if plan.shares:
+        update = holder.noised(moved.astype(np.float64), statement, plan.shares, SecureNoise())
+    else:
+        weighted = np.append(plan.weight * moved, plan.weight * request.encryption.bound)
+        update = holder.quantised(weighted, statement, request.encryption.bound)
     state.store(key, holder, update)
-    home.ledger.commit(_charge_id(request))
+    home.ledger.commit(charge)
     return TrainReply(head=home.ledger.head()), {"sealed": holder.seal(update, statement)}
 
 
-def _charge_id(request: TrainRequest) -> str:
-    return f"{request.execution}/train/{request.round}"
+def _trained(state: ExecutionState, request: TrainRequest, before: GlobalModel, plan: DPPlan, split: Split) -> Weights:
+    """All weights after this round's local training; the personal ones are kept."""
+    weights, shared = before.weights.copy(), models.shared_count(request.model, request.spec.width)
+    if request.model.personal_layers and (own := state.personal()) is not None:
+        weights[shared:] = own
+    module = models.build(request.model, request.spec.width)
+    load_flat(module, weights)
+    elapsed = (request.round - 1) / request.training.rounds
+    rate = request.training.learning_rate * (1 - request.training.decay * elapsed)
+    optimisation = Optimisation(rate, request.training.momentum, request.training.proximal)
+    features, labels = torch.from_numpy(split.features), torch.from_numpy(split.labels)
+    train_round(module, features, labels, plan, optimisation, SecureNoise())
+    trained = flat(module)
+    if request.model.personal_layers:
+        state.save_personal(trained[shared:])
+    return trained
 
 
 def _plan(state: ExecutionState, request: TrainRequest, split: Split) -> DPPlan:
-    """The plan fixed in the first round; the whole run, evaluation included, must be affordable before it begins."""
-    if plan := state.plan():
-        return plan
-    plan = make_plan(request.privacy, request.training, len(split.labels))
-    wanted: list[tuple[list[Release], Population]] = [([plan.run()], split.population)]
-    if request.evaluation_privacy and request.privacy != "none":
-        held_out = Population(0.0, request.holdout, split.population.basis)
-        wanted.append(([counts_release(request.privacy.epsilon, request.privacy.delta)], held_out))
-    state.home.ledger.affords(wanted)
+    """The plan of the whole run, fixed. Raises BudgetExhausted when the ledger cannot afford it and the evaluation."""
+    basis = split.population.basis
+
+    def made(privacy: Privacy) -> DPPlan:
+        return make_plan(privacy, request.training, len(split.labels), request.shares)
+
+    def wanted(privacy: Privacy) -> list[Wanted]:
+        every = charges(made(privacy), request.holdout, basis)
+        return every if request.evaluation_privacy else every[:1]
+
+    plan = made(request.privacy)
+    afford(state.home.ledger, request.privacy, wanted(request.privacy), wanted)
     state.fix_plan(plan)
     return plan
 

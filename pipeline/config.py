@@ -32,7 +32,19 @@ class RecordPrivacy(Frozen):
     clipping_norm: float = Field(1.0, gt=0, allow_inf_nan=False, description="L2 bound of one record's gradient.")
 
 
-Privacy = Literal["none"] | RecordPrivacy
+class ClientPrivacy(Frozen):
+    """Client-level differential privacy: whole updates are clipped, and the clients share the noise."""
+
+    unit: Literal["client"] = Field(description="What is protected: all the data of one client.")
+    epsilon: float = Field(gt=0, allow_inf_nan=False, description="Epsilon of the whole run for each client.")
+    delta: float = Field(1e-5, gt=0, lt=1, description="Delta of the whole run for each client.")
+    clipping_norm: float = Field(1.0, gt=0, allow_inf_nan=False, description="L2 bound of one client's update.")
+    colluders: int = Field(
+        1, ge=1, description="Clients assumed to pool what they know, the noise they added included."
+    )
+
+
+Privacy = Literal["none"] | Annotated[RecordPrivacy | ClientPrivacy, Field(discriminator="unit")]
 
 
 class EncryptionConfig(Frozen):
@@ -60,6 +72,15 @@ class ModelConfig(Frozen):
 
     hidden: tuple[Annotated[int, Field(ge=1, le=16384)], ...] = Field((64, 32), description="Widths of hidden layers.")
     activation: Literal["relu", "tanh"] = Field("relu", description="Activation of the hidden layers.")
+    personal_layers: int = Field(
+        0, ge=0, description="Last layers each client keeps as its own; what is served has the clients' mean of them."
+    )
+
+    @model_validator(mode="after")
+    def _shared(self) -> Self:
+        if self.personal_layers > len(self.hidden):
+            raise ValueError(f"personal_layers {self.personal_layers} leaves no layer to share")
+        return self
 
 
 class TrainingConfig(Frozen):
@@ -76,6 +97,9 @@ class TrainingConfig(Frozen):
         description="The step size falls linearly by this fraction over the rounds: late noise weighs less.",
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of local SGD, fresh each round.")
+    proximal: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="FedProx: pull of local training back to the global model."
+    )
     weight_cap: int = Field(
         10_000, ge=1, description="A client weighs as many rows as it has, at most this many; 1: all weigh the same."
     )
@@ -152,8 +176,10 @@ class Config(Frozen):
     @field_validator("privacy", mode="before")
     @classmethod
     def _explain(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("unit", "record") != "record":
-            raise ValueError(f"unknown unit {value['unit']!r}; the units are: record, or `privacy: none`")
+        if isinstance(value, dict) and value.get("unit") not in ("record", "client"):
+            raise ValueError(f"unknown unit {value.get('unit')!r}; the units are: record, client, or `privacy: none`")
+        if value != "none" and not isinstance(value, dict | Frozen):
+            raise ValueError(f"{value!r} is neither `none` nor a unit with its budget")
         return value
 
     @model_validator(mode="after")
@@ -161,4 +187,12 @@ class Config(Frozen):
         wanted = self.federation.expected_clients
         if wanted is not None and wanted < self.federation.min_cohort:
             raise ValueError(f"expected_clients {wanted} is below min_cohort {self.federation.min_cohort}")
+        if isinstance(self.privacy, ClientPrivacy):
+            if self.encryption.scheme == "none" or self.encryption.masks is False:
+                raise ValueError("privacy.unit client divides the noise among the clients: it needs bfv and masks")
+            if self.privacy.colluders >= self.federation.min_cohort:
+                raise ValueError(
+                    f"privacy.colluders {self.privacy.colluders} leaves nobody honest in federation.min_cohort "
+                    f"{self.federation.min_cohort}"
+                )
         return self

@@ -16,6 +16,9 @@ from privacy.errors import ConfigError, ConfigUnknownKey
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_KINDS = ("record", "client", "numeric", "categorical")
+"""Tags that pydantic puts into the place of an error and that nobody wrote into the file."""
+
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration in `path` with `a.b=c` overrides applied. Raises ConfigError, ConfigUnknownKey."""
@@ -79,7 +82,7 @@ def _explained(kind: type[BaseModel], error: ValidationError, source: str) -> Co
     if unknown:
         place = [str(part) for part in unknown[0]["loc"]]
         known = dict(_settings(kind))
-        path = ".".join(part for part in place if part not in ("record", "numeric", "categorical", "RecordPrivacy"))
+        path = _path(place)
         close = difflib.get_close_matches(path, known, n=1, cutoff=0.6)
         nearest = close or difflib.get_close_matches(
             place[-1], [name.split(".")[-1] for name in known], n=1, cutoff=0.6
@@ -93,10 +96,14 @@ def _explained(kind: type[BaseModel], error: ValidationError, source: str) -> Co
         place = [str(part) for part in problem["loc"]]
         if place[:1] == ["privacy"] and problem["type"] == "literal_error":
             continue  # the other half of the union `none | record`
-        path = ".".join(part for part in place if part not in ("RecordPrivacy", "numeric", "categorical"))
+        path = _path(place)
         told.append(f"{path or 'the file'}: {problem['msg'].removeprefix('Value error, ')}")
     told = told or [f"{'.'.join(map(str, problems[0]['loc']))}: {problems[0]['msg']}"]
     return ConfigError(f"{source}, " + "; ".join(dict.fromkeys(told)), remedy="All settings: sottovoce config schema")
+
+
+def _path(place: Sequence[str]) -> str:
+    return ".".join(part for part in place if part not in _KINDS and not part.startswith("tagged-union"))
 
 
 def _settings(kind: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:

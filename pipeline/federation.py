@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, RecordDict
 from flwr.serverapp import Grid
@@ -60,11 +60,20 @@ Request = BaseModel | Callable[[str], BaseModel]
 """The same request for everyone, or one by client name. Likewise blobs."""
 
 
+class Heads(Protocol):
+    """The newest head of each client's ledger that was seen, in any run: what it shows next has to follow it."""
+
+    def head(self, client: str) -> str | None: ...
+
+    def note_heads(self, heads: Mapping[str, str]) -> None: ...
+
+
 class Federation:
     """The clients of one run behind one Flower grid."""
 
-    def __init__(self, grid: Grid, *, min_cohort: int, timeout: float, progress: Progress) -> None:
+    def __init__(self, grid: Grid, *, min_cohort: int, timeout: float, progress: Progress, heads: Heads) -> None:
         self.grid = grid
+        self.heads = heads
         self.min_cohort = min_cohort
         self.timeout = timeout
         self.progress = progress

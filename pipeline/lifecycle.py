@@ -57,7 +57,11 @@ def run_lifecycle(config: Config, grid: Grid, workspace: Workspace, progress: Pr
     metadata = workspace.metadata()
     run = metadata.begin_run(config.name, config.model_dump(mode="json"))
     clients = Federation(
-        grid, min_cohort=config.federation.min_cohort, timeout=config.federation.timeout, progress=progress
+        grid,
+        min_cohort=config.federation.min_cohort,
+        timeout=config.federation.timeout,
+        progress=progress,
+        heads=metadata,
     )
     inputs = Inputs(
         sections={name: getattr(config, name) for name in Config.model_fields},
@@ -88,6 +92,9 @@ def _plan(config: Config, dag: Dag) -> list[tuple[str, str, str]]:
     """Each stage with where it runs and what it will charge at most."""
     if config.privacy == "none":
         charges = {"training": "NOT PRIVATE", "evaluation": "NOT PRIVATE"}
+    elif config.privacy.unit == "client":
+        budget = f"epsilon {config.privacy.epsilon:g}, delta {config.privacy.delta:g}, every client"
+        charges = {"training": f"{budget}, with evaluation", "evaluation": "one round more, in training's epsilon"}
     else:
         budget = f"epsilon {config.privacy.epsilon:g}, delta {config.privacy.delta:g}"
         charges = {"training": f"{budget}, training rows", "evaluation": f"{budget}, held-out rows (disjoint)"}

@@ -66,6 +66,13 @@ _associations = sa.Table(
     sa.Column("execution", sa.ForeignKey("executions.id"), primary_key=True),
     sa.Column("cached", sa.Boolean, nullable=False),
 )
+_heads = sa.Table(
+    "ledger_heads",
+    _schema,
+    sa.Column("client", sa.String(63), primary_key=True),
+    sa.Column("head", sa.String(64), nullable=False),
+    sa.Column("time", sa.Float, nullable=False),
+)
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,21 @@ class Metadata:
 
     def close(self) -> None:
         self._engine.dispose()
+
+    # -- heads of the clients' ledgers -------------------------------------------------------------------------------
+    def head(self, client: str) -> str | None:
+        """The newest ledger head that a client published, in any run."""
+        with self._engine.connect() as db:
+            return db.execute(sa.select(_heads.c.head).where(_heads.c.client == client)).scalar_one_or_none()
+
+    def note_heads(self, heads: Mapping[str, str]) -> None:
+        """Keep them by client: a ledger that lacks its own later was deleted or restored from a backup."""
+        if not heads:
+            return
+        rows = [{"client": client, "head": head, "time": time.time()} for client, head in heads.items()]
+        with self._engine.begin() as db:
+            db.execute(sa.delete(_heads).where(_heads.c.client.in_(heads)))
+            db.execute(sa.insert(_heads), rows)
 
     # -- runs --------------------------------------------------------------------------------------------------------
     def begin_run(self, name: str, config: Mapping[str, Any]) -> str:

@@ -39,6 +39,12 @@ def parameter_count(config: ModelConfig, width: int) -> int:
     return sum(inputs * outputs + outputs for inputs, outputs in shapes(config, width))
 
 
+def shared_count(config: ModelConfig, width: int) -> int:
+    """Parameters of the layers that all clients share; they come first."""
+    layers = shapes(config, width)
+    return sum(inputs * outputs + outputs for inputs, outputs in layers[: len(layers) - config.personal_layers])
+
+
 def initial_weights(config: ModelConfig, width: int, seed: int) -> Weights:
     """Uniform in +-1/sqrt(inputs), PyTorch's default for Linear, from numpy's seeded generator: equal on every
     machine."""

@@ -50,6 +50,9 @@ Execution = str
 
 ClientName = str
 
+LedgerHead = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""Hash of the last row of a client's ledger."""
+
 HexSignature = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 
 
@@ -129,6 +132,7 @@ class SumRef(Frozen):
     round: int = Field(ge=1)
     generation: int = Field(ge=1, description="Of the group key it is sealed under.")
     clients: tuple[ClientName, ...]
+    terms: str = Field("", max_length=200, description="What else its clients agreed upon (privacy.statement).")
     absent: tuple[ClientName, ...] = Field((), description="Asked in the same attempt, but not in the sum.")
 
     @property
@@ -144,6 +148,13 @@ class Attempt(Frozen):
     cohort: tuple[ClientName, ...]
 
 
+class Shares(Frozen):
+    """How a cohort divides the noise of client-level privacy. Each client checks that it suffices."""
+
+    noise_multiplier: float = Field(gt=0, allow_inf_nan=False)
+    cohort: int = Field(ge=2, description="Fewest clients in any sum.")
+
+
 class TrainRequest(Frozen):
     """One round. Blobs: `sum-<k>` for each sum, in order, and in the first round `initial`, float32 little-endian."""
 
@@ -152,6 +163,7 @@ class TrainRequest(Frozen):
     spec: FeatureSpec
     model: ModelConfig
     privacy: Privacy
+    shares: Shares | None = Field(description="At client level: the cohort's noise.")
     evaluation_privacy: bool = Field(description="Whether evaluation on held-out rows will be charged too.")
     encryption: EncryptionConfig
     training: TrainingConfig
@@ -159,12 +171,13 @@ class TrainRequest(Frozen):
     round: int = Field(ge=1)
     attempt: Attempt
     sums: tuple[SumRef, ...] = Field(description="Sums of the rounds this client has not applied yet.")
+    seen: LedgerHead | None = Field(description="The newest head of its ledger that this client published.")
 
 
 class TrainReply(Frozen):
     """Blob: `sealed`, the update."""
 
-    head: str = Field(description="Hash of the last row of the client's ledger.")
+    head: LedgerHead
 
 
 class EvaluateRequest(Frozen):
@@ -176,15 +189,18 @@ class EvaluateRequest(Frozen):
     model: ModelConfig
     privacy: Privacy
     encryption: EncryptionConfig
+    training: TrainingConfig
+    shares: Shares | None = Field(description="At client level: the cohort's noise.")
     evaluation: EvaluationConfig
     holdout: float
     attempt: Attempt
+    seen: LedgerHead | None = Field(description="The newest head of its ledger that this client published.")
 
 
 class EvaluateReply(Frozen):
     """Blob: `sealed`, the counts."""
 
-    head: str
+    head: LedgerHead
     noise: float = Field(ge=0, description="Deviation of the noise in each count; follows from the budget alone.")
 
 

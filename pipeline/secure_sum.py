@@ -38,6 +38,7 @@ class Wanted:
 
     request(client, attempt, again) and blobs(client, again) make the messages; `again` is true when the client has
     made its vector already and only seals it for a smaller cohort. coefficients: of the vector, under a layout.
+    terms: what else all clients of the sum must have agreed upon.
     """
 
     action: Action
@@ -47,6 +48,7 @@ class Wanted:
     request: Callable[[ClientName, Attempt, bool], BaseModel]
     blobs: Callable[[ClientName, bool], Blobs]
     coefficients: Callable[[Layout], int]
+    terms: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class SecureSum:
             round=wanted.round,
             generation=attempt.generation,
             clients=tuple(asked.clients),
+            terms=wanted.terms,
             absent=tuple(sorted(set(attempt.cohort) - set(asked.clients))),
         )
         shares = [answer.reply.noise for answer in asked.answers if isinstance(answer.reply, EvaluateReply)]
@@ -116,7 +119,7 @@ class SecureSum:
 
     def _try(self, wanted: Wanted, attempt: Attempt, again: bool) -> tuple[Adder, Asked[Replies]]:
         terms = self._membership.terms(attempt)
-        statement = Statement(terms.execution, wanted.purpose, wanted.round, attempt.cohort)
+        statement = Statement(terms.execution, wanted.purpose, wanted.round, attempt.cohort, wanted.terms)
         adder = Adder(terms.scheme, terms.layout, statement, wanted.coefficients(terms.layout))
         asked: Asked[Replies] = Asked()
         for item in self._federation.stream(
@@ -135,6 +138,7 @@ class SecureSum:
                 self._federation.exclude(asked, Failure(item.client, "upload-rejected", error.cause))
                 continue
             asked.answers.append(Answer(item.client, item.reply, {}))
+        self._federation.heads.note_heads({answer.client: answer.reply.head for answer in asked.answers})
         return adder, asked
 
     def reveal(

@@ -10,6 +10,7 @@ from pydantic import Field
 from pipeline.contract import Frozen
 from pipeline.features import FeatureSpec
 from pipeline.protocol import ClientName, Outcome
+from privacy.plan import Unit
 
 
 class Member(Frozen):
@@ -75,10 +76,10 @@ class Verdict(Frozen):
 
 
 class PrivacyStatement(Frozen):
-    """What is promised to every record, in the terms of the ledger."""
+    """What is promised to every record or client, in the terms of the ledger."""
 
-    unit: Literal["record", "none"]
-    adjacency: Literal["add/remove one record"] = "add/remove one record"
+    unit: Unit
+    adjacency: str = Field(description="Between which data sets epsilon holds.")
     epsilon: float | None = Field(description="Of this run, at every client, at most; null: no guarantee.")
     delta: float | None
     clipping_norm: float | None

@@ -28,10 +28,15 @@ LATTICE = 16
 
 @dataclass(frozen=True)
 class Optimisation:
-    """What the local optimizer is: plain SGD."""
+    """What the local optimizer is: plain SGD.
+
+    proximal: strength mu of the pull mu/2 |w - w0|^2 back to the weights the round began with (FedProx, Li et al.
+    2020). It depends on no record, so it is neither clipped nor noised.
+    """
 
     learning_rate: float
     momentum: float
+    proximal: float = 0.0
 
 
 class _LatticeOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
@@ -73,8 +78,9 @@ def train_round(
     check_trainable(model)
     base = torch.optim.SGD(model.parameters(), lr=optimisation.learning_rate, momentum=optimisation.momentum)
     model.train()
-    if plan.unit == "none":
-        _train_plainly(model, features, labels, plan, base, source)
+    anchor = Anchor(model, optimisation.proximal)
+    if plan.unit != "record":  # without privacy, or protected as a whole afterwards
+        _train_plainly(model, features, labels, plan, base, source, anchor)
         return
     gradients = ClippedGradients(model, plan.clipping_norm)
     each = torch.nn.BCEWithLogitsLoss(reduction="none")
@@ -86,6 +92,7 @@ def train_round(
         loss_reduction="mean",
         source=source,
     )
+    optimizer.attach_step_hook(lambda _: anchor.pull())
     try:
         for _ in range(plan.steps_per_round):
             batch = torch.from_numpy(source.poisson_sample(len(features), plan.sampling_rate))
@@ -95,6 +102,20 @@ def train_round(
     finally:
         gradients.close()
         optimizer.zero_grad(set_to_none=True)
+
+
+class Anchor:
+    """The weights a round began with, and the pull back to them."""
+
+    def __init__(self, model: torch.nn.Module, strength: float) -> None:
+        self._strength = strength
+        self._begun = [(p, p.detach().clone()) for p in model.parameters() if p.requires_grad] if strength else []
+
+    def pull(self) -> None:
+        """Add the gradient of the proximal term."""
+        for p, begun in self._begun:
+            if p.grad is not None:
+                p.grad.add_(p.detach() - begun, alpha=self._strength)
 
 
 class ClippedGradients:
@@ -149,6 +170,7 @@ def _train_plainly(
     plan: DPPlan,
     optimizer: torch.optim.Optimizer,
     source: SecureNoise,
+    anchor: Anchor,
 ) -> None:
     loss = torch.nn.BCEWithLogitsLoss()
     for _ in range(plan.steps_per_round):
@@ -157,6 +179,7 @@ def _train_plainly(
             continue
         optimizer.zero_grad(set_to_none=True)
         loss(model(features[batch]).squeeze(1), labels[batch]).backward()
+        anchor.pull()
         optimizer.step()
 
 

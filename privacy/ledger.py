@@ -4,11 +4,8 @@ One JSON object a line. A row is `open`, `reserve`, `commit` or `void`. A reserv
 moment it is on disk, before any data is touched; `commit` says that it left, `void` that provably nothing did.
 Ids are deterministic (run/purpose/round), so a replay after a restart is refused instead of charged or repeated.
 
-`population` is the interval of the hash space [0, 1) that the release read: every record has one place in it
-(see clients/ingestion.py), so that releases on disjoint intervals compose in parallel, across runs too, and
-overlapping ones in sequence. Its `basis` names the columns the places were computed from: under another basis a
-record may lie elsewhere, so intervals of different bases never count as disjoint. The epsilon of the ledger is the
-largest over all records.
+Releases on disjoint populations compose in parallel, across runs too, and overlapping ones in sequence. The epsilon
+of the ledger is that of its most exposed record. Client-level releases count in full: they protect each record too.
 
 A second file, `<name>.head`, holds the last row's hash: a ledger that is behind it was truncated or restored from
 a backup and is refused.
@@ -18,9 +15,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import itertools
 import json
-import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -29,35 +24,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from privacy.accounting import Release, epsilon_of
 from privacy.errors import BudgetExhausted, LedgerCorrupt, LedgerMissing, LedgerRolledBack, ReplayRefused
-from privacy.plan import Release, epsilon_of
+from privacy.population import EVERYONE, Population, exposures
 
 Kind = Literal["open", "reserve", "commit", "void"]
+Wanted = tuple[Sequence[Release], Population]
+"""A charge that was not made yet."""
 
 FORMAT = 1
 GENESIS = "0" * 64
-MAX_KINDS = 64
-"""Beyond so many kinds of records their exposures are not told apart but all added up."""
 _RECOVERY = (
     "Do not delete it: put back the newest copy whose head matches what the coordinator last saw, or have the data "
     "owner open a new ledger with a lifetime budget reduced by everything ever spent."
 )
-
-
-@dataclass(frozen=True)
-class Population:
-    """The records a release read: those whose place lies in [low, high)."""
-
-    low: float = 0.0
-    high: float = 1.0
-    basis: str = ""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.low < self.high <= 1:
-            raise ValueError("expected 0 <= low < high <= 1")
-
-
-EVERYONE = Population()
 
 
 @dataclass(frozen=True)
@@ -141,19 +121,33 @@ class Ledger:
             self._verified(file)
             return self._head_path.read_text().strip()
 
+    def follows(self, head: str) -> None:
+        """Raise LedgerRolledBack unless `head`, once published, is the hash of one of the rows.
+
+        A ledger that was restored together with its head file is sound in itself; only who saw it before can tell.
+        """
+        with self._locked() as file:
+            self._verified(file)
+            lines = os.pread(file, os.fstat(file).st_size, 0).splitlines()
+        if head not in (json.loads(line)["hash"] for line in lines):
+            raise LedgerRolledBack(
+                f"{self.path} lacks a row that this client published: it was deleted, or restored from a backup",
+                remedy=_RECOVERY,
+            )
+
     def spent(self, prefix: str = "") -> float:
         """Epsilon at the policy's delta of the most exposed record, of all rows or those whose id starts so."""
         return self._spent([row for row in self.rows() if row.id.startswith(prefix)])
 
-    def affords(self, wanted: Sequence[tuple[Sequence[Release], Population]]) -> None:
+    def affords(self, wanted: Sequence[Wanted]) -> None:
         """Raise BudgetExhausted if a whole run of `wanted` would exceed the policy."""
         self._afford(self.rows(), wanted)
 
-    def after(self, wanted: Sequence[tuple[Sequence[Release], Population]]) -> float:
+    def after(self, wanted: Sequence[Wanted]) -> float:
         """Lifetime epsilon after a run of `wanted`, whether or not the policy allows it."""
         return self._spent(_with(self.rows(), wanted))
 
-    def _afford(self, rows: Sequence[Row], wanted: Sequence[tuple[Sequence[Release], Population]]) -> None:
+    def _afford(self, rows: Sequence[Row], wanted: Sequence[Wanted]) -> None:
         extended = _with(rows, wanted)
         if self._spent(extended, "rdp") <= self.budget.epsilon:
             return  # never below the PLD's value, and a hundred times cheaper
@@ -169,7 +163,8 @@ class Ledger:
     def _spent(self, rows: Sequence[Row], accountant: Literal["pld", "rdp"] = "pld") -> float:
         voided = {row.id for row in rows if row.kind == "void"}
         charged = [row for row in rows if row.kind == "reserve" and row.id not in voided]
-        return max((epsilon_of(seen, self.budget.delta, accountant) for seen in _exposures(charged)), default=0.0)
+        exposed = exposures((row.population, row.releases) for row in charged)
+        return max((epsilon_of(seen, self.budget.delta, accountant) for seen in exposed), default=0.0)
 
     def _settle(self, id: str, kind: Literal["commit", "void"]) -> None:
         with self._locked() as file:
@@ -276,7 +271,7 @@ class Ledger:
         raise LedgerRolledBack(f"{self.path} does not end where its head says", remedy=_RECOVERY)
 
 
-def _with(rows: Sequence[Row], wanted: Sequence[tuple[Sequence[Release], Population]]) -> list[Row]:
+def _with(rows: Sequence[Row], wanted: Sequence[Wanted]) -> list[Row]:
     return [
         *rows,
         *(
@@ -284,32 +279,6 @@ def _with(rows: Sequence[Row], wanted: Sequence[tuple[Sequence[Release], Populat
             for number, (releases, population) in enumerate(wanted)
         ),
     ]
-
-
-def _exposures(rows: Sequence[Row]) -> Iterator[list[Release]]:
-    """What each kind of record was exposed to: a kind is a choice of one smallest interval in every basis."""
-    bases: dict[str, list[Row]] = {}
-    for row in rows:
-        bases.setdefault(row.population.basis, []).append(row)
-    choices: list[list[list[Release]]] = []
-    for members in bases.values():
-        edges = sorted({edge for row in members for edge in (row.population.low, row.population.high)})
-        choices.append(
-            [
-                [
-                    release
-                    for row in members
-                    if row.population.low <= low and high <= row.population.high
-                    for release in row.releases
-                ]
-                for low, high in itertools.pairwise(edges)
-            ]
-        )
-    if math.prod(len(choice) for choice in choices) > MAX_KINDS:
-        yield [release for row in rows for release in row.releases]  # an upper bound
-        return
-    for kind in itertools.product(*choices):
-        yield [release for interval in kind for release in interval]
 
 
 def _digest(fields: dict[str, Any]) -> str:

@@ -1,13 +1,13 @@
-"""The privacy plan: one frozen value in which sampling, clipping, noise, steps and accounting cannot disagree.
+"""The privacy plan: one frozen value in which sampling, clipping, noise, steps, weights and cost cannot disagree.
 
-This module is the only one that makes accounting events (`dp_accounting.DpEvent`). A plan is calibrated over the
-*whole* run, all rounds together, never round by round: ten rounds at sigma 1 whose engine is rebuilt each round
-print epsilon 2.87 for ever, while the truth is 7.05.
+A plan is calibrated over the *whole* run, all rounds together, never round by round: ten rounds at sigma 1 whose
+engine is rebuilt each round print epsilon 2.87 for ever, while the truth is 7.05.
 
->>> plan = DPPlan.calibrated(epsilon=1.0, delta=1e-5, examples=10_000, expected_batch=1_000, epochs=1, rounds=10,
-...                          clipping_norm=1.0)
->>> plan.steps_per_round, plan.sampling_rate
-(10, 0.1)
+>>> from privacy.accounting import epsilon_of
+>>> plan = DPPlan.record_level(epsilon=1.0, delta=1e-5, examples=10_000, expected_batch=1_000, epochs=1, rounds=10,
+...                            clipping_norm=1.0, weight_cap=20_000)
+>>> plan.steps_per_round, plan.sampling_rate, plan.weight
+(10, 0.1, 0.5)
 >>> bool(0.99 <= epsilon_of([plan.run()], delta=1e-5) <= 1.0)
 True
 """
@@ -15,172 +15,33 @@ True
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from functools import cache, lru_cache, partial
+from dataclasses import dataclass
 from typing import Any, Literal
 
+from privacy.accounting import Mechanism, Release, calibrate, epsilon_of
 from privacy.errors import PlanInvalid
+from privacy.shares import NoiseShares
 
-Mechanism = Literal["sampled-gaussian", "gaussian", "none"]
+Unit = Literal["record", "client", "none"]
 
-_TOLERANCE = 3e-3
-"""A calibrated noise multiplier costs between (1 - tolerance) epsilon and epsilon."""
-_INTERVAL, _COARSE = 1e-3, 1e-2
-"""Grids of privacy losses: what is reported and enforced, and what a search begins on."""
-
-
-@dataclass(frozen=True, order=True)
-class Release:
-    """Something that leaves a client's data, `count` times, under add/remove-one-record adjacency.
-
-    noise_multiplier: standard deviation of the noise over the sensitivity. sampling_rate: probability with which
-    a record takes part (Poisson), 1 for a plain Gaussian mechanism. The meaning of a release never changes: the
-    ledger stores these four values.
-    """
-
-    mechanism: Mechanism
-    noise_multiplier: float
-    sampling_rate: float = 1.0
-    count: int = 1
-
-    def event(self) -> Any:
-        """The `dp_accounting` event of this release."""
-        from dp_accounting import dp_event
-
-        if self.mechanism == "none":
-            return dp_event.NonPrivateDpEvent()
-        single = dp_event.GaussianDpEvent(self.noise_multiplier)
-        if self.mechanism == "sampled-gaussian":
-            single = dp_event.PoissonSampledDpEvent(self.sampling_rate, single)
-        return dp_event.SelfComposedDpEvent(single, self.count)
-
-
-def merged(releases: Iterable[Release]) -> tuple[Release, ...]:
-    """Equal releases added up, sorted: the history as an order-free, hashable value."""
-    counts: dict[Release, int] = {}
-    for release in releases:
-        one = replace(release, count=1)
-        counts[one] = counts.get(one, 0) + release.count
-    return tuple(sorted(replace(one, count=count) for one, count in counts.items()))
-
-
-def epsilon_of(releases: Iterable[Release], delta: float, accountant: Literal["pld", "rdp"] = "pld") -> float:
-    """Epsilon at `delta` of all `releases` composed. PLD is what is reported; RDP is never below it, and cheap."""
-    return _epsilon(merged(releases), delta, accountant)
-
-
-@lru_cache(maxsize=4096)
-def _epsilon(history: tuple[Release, ...], delta: float, accountant: str) -> float:
-    if not history:
-        return 0.0
-    if any(release.mechanism == "none" for release in history):
-        return math.inf
-    if accountant == "pld":
-        return _pld(history, delta, _INTERVAL)
-    from dp_accounting.rdp.rdp_privacy_accountant import compute_epsilon
-
-    curves = [(release.count, *_rdp_curve(replace(release, count=1))) for release in history]
-    return float(compute_epsilon(curves[0][1], sum(count * curve for count, _, curve in curves), delta)[0])
-
-
-def _pld(history: Iterable[Release], delta: float, interval: float) -> float:
-    """Privacy loss distributions composed on a grid of `interval`: an upper bound, the closer the finer the grid."""
-    from dp_accounting.pld import PLDAccountant
-
-    composed = PLDAccountant(value_discretization_interval=interval)
-    for release in history:
-        composed.compose(release.event())
-    return float(composed.get_epsilon(delta))
-
-
-@lru_cache(maxsize=256)
-def _rdp_curve(release: Release) -> tuple[Any, Any]:
-    """Orders, and the Renyi divergence of one such release at each. Linear in the count: composing costs nothing."""
-    from dp_accounting.rdp import RdpAccountant
-
-    composed = RdpAccountant()
-    composed.compose(release.event())
-    return composed.orders, composed.rdp
-
-
-@lru_cache(maxsize=4096)
-def calibrate(epsilon: float, delta: float, sampling_rate: float, count: int) -> float:
-    """A noise multiplier with which `count` sampled Gaussians cost `epsilon`, and at most 0.3 % less.
-
-    Raises PlanInvalid when epsilon or delta is out of range or no noise below 10^5 suffices.
-    """
-    if not epsilon > 0 or not math.isfinite(epsilon):
-        raise PlanInvalid(
-            f"expected epsilon > 0, got {epsilon}",
-            remedy="Choose a positive epsilon, or `privacy: none`.",
-            travels=True,
-        )
-    if not 0 < delta < 1:
-        raise PlanInvalid(
-            f"expected 0 < delta < 1, got {delta}", remedy="Choose a delta well below 1/rows.", travels=True
-        )
-    mechanism: Mechanism = "sampled-gaussian" if sampling_rate < 1 else "gaussian"
-
-    @cache
-    def cost(noise: float, interval: float = _INTERVAL) -> float:
-        return _pld((Release(mechanism, noise, sampling_rate, count),), delta, interval)
-
-    # A coarse grid of privacy losses is six times cheaper and off by a nearly constant factor: search there, and let
-    # the fine grid have the last word.
-    factor, coarse = 1.0, min(_COARSE, epsilon / 100)
-    for _ in range(3 if coarse > _INTERVAL else 0):
-        noise = _search(partial(_scaled, cost, coarse, factor), epsilon * (1 - 0.2 * _TOLERANCE), 0.1 * _TOLERANCE)
-        if epsilon * (1 - _TOLERANCE) <= cost(noise) <= epsilon:
-            return noise
-        factor = cost(noise) / cost(noise, coarse)
-    return _search(cost, epsilon, _TOLERANCE / 3)
-
-
-def _scaled(cost: Callable[[float, float], float], interval: float, factor: float, noise: float) -> float:
-    return factor * cost(noise, interval)
-
-
-def _search(cost: Callable[[float], float], epsilon: float, tolerance: float) -> float:
-    """Smallest noise, to a relative tolerance, at which the falling `cost` is at most epsilon. Raises PlanInvalid."""
-    low, high = (0.0, math.inf), (1.0, cost(1.0))  # (noise, its epsilon): too little, and enough
-    while high[1] > epsilon:
-        low, high = high, (high[0] * 2, cost(high[0] * 2))
-        if high[0] > 1e5:
-            raise PlanInvalid(
-                f"no noise multiplier below 1e5 reaches epsilon {epsilon:g}",
-                remedy="Raise epsilon, or take fewer rounds or epochs.",
-                travels=True,
-            )
-    while high[0] - low[0] > tolerance * high[0]:
-        tried = _between(low, high, epsilon, 0.4 * tolerance * high[0])
-        found = (tried, cost(tried))
-        low, high = (low, found) if found[1] <= epsilon else (found, high)
-    return high[0]
-
-
-def _between(low: tuple[float, float], high: tuple[float, float], epsilon: float, margin: float) -> float:
-    """Where to look next: epsilon is nearly a power of the noise, so the line between the logarithms is close.
-
-    The step aims `margin` to the far side of what it expects, so that the bracket closes from both ends.
-    """
-    middle = (low[0] + high[0]) / 2
-    if not (low[0] > 0 and math.isfinite(low[1]) and 0 < high[1] < low[1]):
-        return middle
-    slope = math.log(high[0] / low[0]) / math.log(high[1] / low[1])
-    expected = low[0] * math.exp(slope * math.log(epsilon / low[1]))
-    aimed = expected + margin if high[0] - expected > expected - low[0] else expected - margin
-    return min(max(aimed, low[0] + margin), high[0] - margin)
+ADJACENCY: dict[Unit, str] = {
+    "record": "add/remove one record",
+    "client": "add/remove one client's data",
+    "none": "no adjacency",
+}
+"""Between which data sets a unit's epsilon holds. Replacing one record is removing and adding: about twice."""
 
 
 @dataclass(frozen=True)
 class DPPlan:
     """How one client trains in one run. `examples` is the client's own row count and never leaves it.
 
-    epsilon is the run's target; with `unit == "none"` it is infinite and the noise multiplier 0.
+    epsilon is the run's target; with `unit == "none"` it is infinite and the noise multiplier 0. weight, in (0, 1]:
+    what the client's update is multiplied by in the sum. honest: how many clients' noise shares the noise multiplier
+    counts on; 1: the client adds all of the noise itself, in every step.
     """
 
-    unit: Literal["record", "none"]
+    unit: Unit
     examples: int
     sampling_rate: float
     expected_batch: int
@@ -190,9 +51,11 @@ class DPPlan:
     noise_multiplier: float
     epsilon: float
     delta: float
+    weight: float = 1.0
+    honest: int = 1
 
     @classmethod
-    def calibrated(
+    def record_level(
         cls,
         *,
         epsilon: float,
@@ -202,8 +65,9 @@ class DPPlan:
         epochs: int,
         rounds: int,
         clipping_norm: float,
+        weight_cap: int = 1,
     ) -> DPPlan:
-        """A record-level plan whose whole run costs at most (epsilon, delta). Raises PlanInvalid."""
+        """DP-SGD whose whole run costs at most (epsilon, delta) for each record. Raises PlanInvalid."""
         shape = cls._shape(examples, expected_batch, epochs)
         if delta >= 1 / examples:
             raise PlanInvalid(
@@ -215,26 +79,67 @@ class DPPlan:
         noise = calibrate(epsilon, delta, shape["sampling_rate"], shape["steps_per_round"] * rounds)
         return cls(
             unit="record",
-            examples=examples,
             rounds=rounds,
             clipping_norm=clipping_norm,
             noise_multiplier=noise,
             epsilon=epsilon,
             delta=delta,
+            weight=min(examples, weight_cap) / weight_cap,
             **shape,
         )
 
     @classmethod
-    def non_private(cls, *, examples: int, expected_batch: int, epochs: int, rounds: int) -> DPPlan:
+    def client_level(
+        cls,
+        *,
+        epsilon: float,
+        delta: float,
+        shares: NoiseShares,
+        examples: int,
+        expected_batch: int,
+        epochs: int,
+        rounds: int,
+    ) -> DPPlan:
+        """Whole updates, clipped and noised in `shares`; every client weighs the same. Raises PlanInvalid.
+
+        The noise multiplier is the cohort's, so it comes from outside: it has to suffice for all rounds and for the
+        evaluation, which sees the same clients and costs one round more.
+        """
+        made = cls(
+            unit="client",
+            rounds=rounds,
+            clipping_norm=shares.clipping_norm,
+            noise_multiplier=shares.noise_multiplier,
+            epsilon=epsilon,
+            delta=delta,
+            honest=shares.honest,
+            **cls._shape(examples, expected_batch, epochs),
+        )
+        if delta >= 1 / shares.honest:
+            raise PlanInvalid(
+                f"delta {delta} is not below one over the number of clients",
+                remedy="Choose a smaller privacy.delta.",
+                travels=True,
+            )
+        if epsilon_of([made.run(), made.evaluation()], delta) > epsilon:
+            raise PlanInvalid(
+                f"the noise multiplier {shares.noise_multiplier:.3f} costs more than epsilon {epsilon:g}", travels=True
+            )
+        return made
+
+    @classmethod
+    def non_private(
+        cls, *, examples: int, expected_batch: int, epochs: int, rounds: int, weight_cap: int = 1
+    ) -> DPPlan:
         """The explicit choice `privacy: none`: no clipping, no noise, epsilon infinite."""
         return cls(
             unit="none",
-            examples=examples,
             rounds=rounds,
             clipping_norm=math.inf,
             noise_multiplier=0.0,
             epsilon=math.inf,
             delta=0.0,
+            weight=min(examples, weight_cap) / weight_cap,
             **cls._shape(examples, expected_batch, epochs),
         )
 
@@ -245,13 +150,24 @@ class DPPlan:
         batch = min(expected_batch, examples)
         # Steps are rounded up from rows over batch, never derived from 1/len(loader): that loses steps.
         return {
+            "examples": examples,
             "sampling_rate": batch / examples,
             "expected_batch": batch,
             "steps_per_round": math.ceil(epochs * examples / batch),
         }
 
+    @property
+    def adjacency(self) -> str:
+        """Between which data sets this plan's epsilon holds."""
+        return ADJACENCY[self.unit]
+
+    @property
+    def shares(self) -> NoiseShares | None:
+        """At client level: the share of the cohort's noise that this client adds to its update."""
+        return NoiseShares(self.noise_multiplier, self.clipping_norm, self.honest) if self.unit == "client" else None
+
     def steps(self, count: int) -> Release:
-        """The release that `count` optimizer steps make."""
+        """The release that `count` optimizer steps make by themselves; only with DP-SGD, or without privacy."""
         if self.unit == "none":
             return Release("none", 0.0, self.sampling_rate, count)
         mechanism: Mechanism = "sampled-gaussian" if self.sampling_rate < 1 else "gaussian"
@@ -259,11 +175,27 @@ class DPPlan:
 
     def round(self) -> Release:
         """The release of one round."""
+        if self.unit == "client":
+            return self._updates(1)
         return self.steps(self.steps_per_round)
 
     def run(self) -> Release:
-        """The release of the whole run, for which the noise was calibrated."""
+        """The release of all rounds."""
+        if self.unit == "client":
+            return self._updates(self.rounds)
         return self.steps(self.steps_per_round * self.rounds)
+
+    def evaluation(self) -> Release:
+        """The release of counts on the held-out rows.
+
+        At record level those rows took no part in training, so they have the whole (epsilon, delta) to themselves.
+        """
+        if self.unit == "client":
+            return self._updates(1)
+        return counts_release(None if self.unit == "none" else self.epsilon, self.delta)
+
+    def _updates(self, count: int) -> Release:
+        return Release("gaussian", self.noise_multiplier, 1.0, count, "client")
 
 
 def counts_release(epsilon: float | None, delta: float) -> Release:

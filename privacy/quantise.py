@@ -42,26 +42,53 @@ class Quantiser:
         """Distance between two neighbouring levels."""
         return 2 * self.bound / (self.layout.levels - 1)
 
-    def encode(self, values: npt.NDArray[np.float32] | Floats, dither: bytes) -> Words:
-        """uint64 [ceil(n / lanes)] from n real values. Raises PlanInvalid if one is not finite."""
+    def encode(
+        self, values: npt.NDArray[np.float32] | Floats, dither: bytes, noise: npt.NDArray[np.int64] | None = None
+    ) -> Words:
+        """uint64 [ceil(n / lanes)] from n real values. Raises PlanInvalid if one is not finite.
+
+        noise: whole levels [n] to add. The bound has to be far enough away that it clips none of it.
+        """
         levels = np.empty(len(values), dtype=np.uint64)
         drawn = _dither(dither, len(values))
         for start in range(0, len(values), _CHUNK):
             part = slice(start, start + _CHUNK)
-            levels[part] = self._levels(np.asarray(values[part], dtype=np.float64), drawn[part])
+            levels[part] = self._levels(np.asarray(values[part], dtype=np.float64), drawn[part], noise, part)
         if self.layout.lanes == 1:
             return levels
         packed = levels[0::2].copy()
         packed[: len(levels) // 2] |= levels[1::2] << np.uint64(self.layout.width)
         return packed
 
-    def _levels(self, values: Floats, dither: npt.NDArray[np.uint16]) -> Words:
+    def within(self, values: Floats, dither: bytes, norm: float) -> Floats:
+        """`values` scaled down until that which `encode` makes of them, rounding included, has an L2 norm of at most
+        `norm`. Raises PlanInvalid when the rounding alone has more."""
+        for _ in range(50):
+            size = float(np.linalg.norm(self.decode_sum(self.encode(values, dither), [dither], len(values))))
+            if size <= norm:
+                return values
+            values = values * (0.999 * norm / size)
+        raise PlanInvalid(
+            f"rounding {len(values):,} values to levels of {self.resolution:.1e} alone exceeds the clipping norm",
+            remedy="Take fewer clients, a smaller model, or a larger privacy.epsilon.",
+            travels=True,
+        )
+
+    def _levels(
+        self,
+        values: Floats,
+        dither: npt.NDArray[np.uint16],
+        noise: npt.NDArray[np.int64] | None,
+        part: slice,
+    ) -> Words:
         scaled = values * (1 / self.resolution)
         if not np.isfinite(scaled).all():
             raise PlanInvalid(
                 "the update is not finite", remedy="Lower training.learning_rate or training.momentum.", travels=True
             )
         half = (self.layout.levels - 1) / 2
+        if noise is not None:
+            scaled += noise[part]
         np.clip(scaled, -half, half, out=scaled)
         scaled += half
         scaled += (dither + 0.5) * (1 / _DITHERS)

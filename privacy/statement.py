@@ -15,18 +15,19 @@ class Statement:
     """One attempt at one sum: two sums with different statements cannot be exchanged for one another.
 
     cohort: the clients that were asked together. An attempt that is repeated after a client vanished has another
-    cohort, and so other tags and other masks.
+    cohort, and so other tags and other masks. terms: what else all of them must have agreed upon.
     """
 
     execution: str
     purpose: str
     round: int
     cohort: tuple[str, ...]
+    terms: str = ""
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of everything in the statement, hex."""
-        content = [self.execution, self.purpose, self.round, sorted(self.cohort)]
+        content = [self.execution, self.purpose, self.round, sorted(self.cohort), self.terms]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def key(self, master: bytes, use: str, client: str = "") -> bytes:

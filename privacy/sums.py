@@ -16,7 +16,9 @@ from privacy.group import Group
 from privacy.keys import Identity, PublicKeys
 from privacy.layout import DATA, DEGREE, Layout
 from privacy.masks import mask
+from privacy.noise import SecureNoise
 from privacy.quantise import Floats, Quantiser
+from privacy.shares import NoiseShares, clipped
 from privacy.statement import Statement
 from privacy.stream import Words, derive
 from privacy.tags import Tagger
@@ -69,6 +71,18 @@ class Holder:
         """Real values as coefficients. Raises PlanInvalid if one is not finite."""
         dither = statement.dither_key(self._group.master, self._name)
         return Quantiser(bound, self._layout).encode(values, dither)
+
+    def noised(self, update: Floats, statement: Statement, shares: NoiseShares, source: SecureNoise) -> Words:
+        """`update` clipped to the shares' norm, with this client's share of the noise, and a weight of one behind it.
+
+        Rounding counts towards the norm, and the noise is a whole number of levels: the sensitivity of the sum holds
+        exactly. Raises PlanInvalid.
+        """
+        dither = statement.dither_key(self._group.master, self._name)
+        quantiser = Quantiser(shares.bound, self._layout)
+        kept = quantiser.within(clipped(update, shares.clipping_norm), dither, shares.clipping_norm)
+        noise = source.discrete_gaussian(shares.deviation / quantiser.resolution, len(update))
+        return quantiser.encode(np.append(kept, shares.bound), dither, np.append(noise, 0))
 
     def open_values(
         self, total: bytes, statement: Statement, clients: Sequence[str], count: int, bound: float

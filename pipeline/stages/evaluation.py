@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.config import EncryptionConfig, EvaluationConfig, ModelConfig, Privacy
+from pipeline.config import EncryptionConfig, EvaluationConfig, ModelConfig, Privacy, TrainingConfig
 from pipeline.contract import DataContract
 from pipeline.dag import stage
 from pipeline.federation import Federation as Clients
 from pipeline.journal import Journal
 from pipeline.membership import Membership
 from pipeline.metrics import metrics, roc_auc_error
+from pipeline.noise import SharedNoise
 from pipeline.protocol import Action, EvaluateReply, EvaluateRequest, RevealRequest
 from pipeline.secure_sum import SecureSum, Wanted, sum_blobs
 from pipeline.values import Cohort, EvaluationReport, FeatureSet, TrainedModel
@@ -28,9 +29,12 @@ def evaluation(
     privacy: Privacy,
     encryption: EncryptionConfig,
     model: ModelConfig,
+    training: TrainingConfig,
     evaluation: EvaluationConfig,
 ) -> EvaluationReport:
     """Raises CohortTooSmall, RevealDisagreement."""
+    noise = SharedNoise.of(privacy, training, encryption, clients.min_cohort)
+    encryption = noise.encryption
     membership = Membership(clients, journal, encryption)
     membership.establish({name: cohort.members[name].public_keys for name in feature_set.digests})
     group = SecureSum(clients, membership)
@@ -49,12 +53,16 @@ def evaluation(
                 model=model,
                 privacy=privacy,
                 encryption=encryption,
+                training=training,
+                shares=noise.shares,
                 evaluation=evaluation,
                 holdout=data.holdout,
                 attempt=attempt,
+                seen=clients.heads.head(name),
             ),
             blobs=lambda name, again: {} if again else weights,
             coefficients=lambda layout: count,
+            terms=noise.terms,
         )
     )
     ref = total.ref

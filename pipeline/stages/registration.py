@@ -23,6 +23,7 @@ from pipeline.values import (
     TrainedModel,
     Verdict,
 )
+from privacy.plan import ADJACENCY
 
 
 @stage(produces="model_version", place="here", cpus=0.5, retries=1, timeout=120)
@@ -92,17 +93,20 @@ def privacy_statement(privacy: Privacy, encryption: EncryptionConfig) -> Privacy
     if privacy == "none":
         return PrivacyStatement(
             unit="none",
+            adjacency=ADJACENCY["none"],
             epsilon=None,
             delta=None,
             clipping_norm=None,
             aggregation=encryption.scheme,
             text=f"NOT PRIVATE: no differential privacy; {summed}",
         )
+    adjacency = ADJACENCY[privacy.unit]
     return PrivacyStatement(
-        unit="record",
+        unit=privacy.unit,
+        adjacency=adjacency,
         epsilon=privacy.epsilon,
         delta=privacy.delta,
         clipping_norm=privacy.clipping_norm,
         aggregation=encryption.scheme,
-        text=f"every record: epsilon {privacy.epsilon:g}, delta {privacy.delta:g}, add/remove one record; {summed}",
+        text=f"every {privacy.unit}: epsilon {privacy.epsilon:g}, delta {privacy.delta:g}, {adjacency}; {summed}",
     )

@@ -16,6 +16,7 @@ from pipeline.dag import stage
 from pipeline.federation import Federation as Clients
 from pipeline.journal import Journal
 from pipeline.membership import Membership
+from pipeline.noise import SharedNoise
 from pipeline.progress import RoundFinished
 from pipeline.protocol import Action, Attempt, Blobs, RevealRequest, SumRef, TrainReply, TrainRequest
 from pipeline.secure_sum import Revealed, SecureSum, Wanted, sum_blobs
@@ -42,6 +43,8 @@ def training(
 
     A sum that does not verify is dropped by every client alike: its round is lost, the next goes on from before it.
     """
+    noise = SharedNoise.of(privacy, training, encryption, clients.min_cohort)
+    encryption = noise.encryption
     membership = Membership(clients, journal, encryption)
     membership.establish({name: cohort.members[name].public_keys for name in feature_set.digests})
     group = SecureSum(clients, membership)
@@ -57,6 +60,7 @@ def training(
             spec=spec,
             model=model,
             privacy=privacy,
+            shares=noise.shares,
             evaluation_privacy=True,
             encryption=encryption,
             training=training,
@@ -64,11 +68,13 @@ def training(
             round=1,
             attempt=membership.attempt(),
             sums=(),
+            seen=None,
         )
 
     def request(number: int, name: str, attempt: Attempt, again: bool) -> TrainRequest:
         sums = () if again else rounds.unseen_by(name)
-        return base(name).model_copy(update={"round": number, "attempt": attempt, "sums": sums})
+        seen = clients.heads.head(name)
+        return base(name).model_copy(update={"round": number, "attempt": attempt, "sums": sums, "seen": seen})
 
     def blobs(name: str, again: bool) -> Blobs:
         return {} if again else {**rounds.blobs_for(name), **({} if rounds.knows(name) else {"initial": initial})}
@@ -85,6 +91,7 @@ def training(
                 request=partial(request, number),
                 blobs=blobs,
                 coefficients=lambda layout: layout.coefficients(values),
+                terms=noise.terms,
             )
         )
         if total.rejected:

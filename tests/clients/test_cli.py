@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 import sottovoce
 from clients.home import Home
+from privacy.accounting import Release
 from privacy.errors import LedgerError, NotFound
-from privacy.ledger import Population
-from privacy.plan import Release
+from privacy.population import Population
 from tests.support import configured, homes_for, write_config
 
 RELEASE = Release("sampled-gaussian", 2.0, 0.1, 50)
@@ -66,8 +66,19 @@ def test_a_plan_says_what_will_be_spent_before_anything_is(home: Home, tmp_path:
     assert "as configured" in text
     assert "epsilon 4 " in text
     assert "east after" in text
-    assert text.count("noise  ") >= 6
+    curves = text[text.index("if one thing changes") :]
+    assert all(f"\n  {setting} " in curves for setting in ("noise", "rounds", "batch", "cohort"))
+    assert curves.count("as configured") == 3
     assert "would refuse" in said("plan", config, "--home", home.root, "--set", "privacy.epsilon=25")
+
+
+def test_a_client_level_plan_shows_what_fewer_honest_clients_would_mean(tmp_path: Path, dataset: Path) -> None:
+    private = {"unit": "client", "epsilon": 4.0}
+    text = said("plan", write_config(tmp_path / "c.yaml", dataset, privacy=private, federation__min_cohort=5))
+    assert "add/remove one client's data" in text
+    assert "divided among 4 honest clients" in text
+    epsilons = [float(line.split()[-1]) for line in text.splitlines() if "█" in line and "configured" not in line]
+    assert max(epsilons) > 8, "with one honest client it is no longer what was promised"
 
 
 def test_a_run_that_is_not_private_says_so(tmp_path: Path, dataset: Path) -> None:

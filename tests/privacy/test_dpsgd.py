@@ -6,82 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from privacy.dpsgd import LATTICE, Optimisation, check_trainable, flat, load_flat, train_round
+from privacy.dpsgd import Optimisation, check_trainable, flat, load_flat, train_round
 from privacy.errors import PlanInvalid
 from privacy.noise import SecureNoise
 from privacy.plan import DPPlan
-
-STEP = Optimisation(learning_rate=1.0, momentum=0.0)
-
-
-class Quiet(SecureNoise):
-    """Everyone is sampled; no noise. For comparing two data sets under the same randomness."""
-
-    def poisson_sample(self, population: int, rate: float) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        return np.arange(population)
-
-    def normal(self, count: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        return np.zeros(count)
-
-
-class Nobody(SecureNoise):
-    """Every batch is empty."""
-
-    def poisson_sample(self, population: int, rate: float) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        return np.zeros(0, dtype=np.int64)
-
-
-def network() -> torch.nn.Module:
-    torch.manual_seed(1)
-    return torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
-
-
-def plan(noise: float = 2.0, steps: int = 1, clip: float = 0.5, batch: int = 16) -> DPPlan:
-    return DPPlan("record", 64, batch / 64, batch, steps, 1, clip, noise, 1.0, 1e-5)
-
-
-def moved(features: torch.Tensor, labels: torch.Tensor, using: DPPlan, source: SecureNoise) -> torch.Tensor:
-    model = network()
-    before = torch.from_numpy(flat(model))
-    train_round(model, features, labels, using, STEP, source)
-    return torch.from_numpy(flat(model)) - before
-
-
-def test_an_empty_batch_is_noise_of_the_right_deviation_in_every_coordinate() -> None:
-    features, labels = torch.zeros(4, 5), torch.zeros(4)
-    noise = torch.stack([moved(features, labels, plan(), Nobody()) for _ in range(400)]).double()
-    expected = 2.0 * 0.5 / 16  # sigma * C / expected batch, times a learning rate of one
-    deviation = noise.std(dim=0)
-    assert (deviation / expected).min() > 0.8
-    assert (deviation / expected).max() < 1.2
-    assert (noise.std() / expected).item() == pytest.approx(1.0, abs=0.02)
-    cells = noise / (expected / LATTICE)
-    assert (cells - cells.round()).abs().max() < 1e-3, "the noisy sum lies on the lattice"
-
-
-def test_noise_is_not_correlated_between_steps_or_clients() -> None:
-    features, labels = torch.zeros(4, 5), torch.zeros(4)
-    drawn = torch.stack([moved(features, labels, plan(), Nobody()) for _ in range(200)]).double().numpy()
-    correlation = np.corrcoef(drawn[:100].reshape(-1), drawn[100:].reshape(-1))[0, 1]
-    assert abs(correlation) < 0.05
-
-
-@pytest.mark.parametrize("scale", [0.0, 1.0, 1e6])
-def test_one_record_moves_the_sum_by_at_most_the_clipping_norm(scale: float) -> None:
-    generator = torch.Generator().manual_seed(3)
-    features, labels = torch.rand(16, 5, generator=generator), torch.ones(16)
-    labels[:8] = 0
-    using = plan(noise=1e-6)
-    with_all = moved(features, labels, using, Quiet()) * using.expected_batch
-    extra = torch.cat([features, scale * torch.ones(1, 5)]), torch.cat([labels, torch.ones(1)])
-    with_one_more = moved(*extra, using, Quiet()) * using.expected_batch
-    assert torch.linalg.vector_norm(with_one_more - with_all) <= using.clipping_norm * 1.001
+from tests.privacy.conformance import STEP, Everybody, Nobody, moved, network, plan
 
 
 def test_the_sum_is_divided_by_the_expected_batch_not_the_actual_one() -> None:
     features, labels = torch.rand(8, 5), torch.ones(8)
-    few = moved(features, labels, plan(noise=1e-6), Quiet())
-    many = moved(features.repeat(2, 1), labels.repeat(2), plan(noise=1e-6), Quiet())
+    few = moved(features, labels, plan(noise=1e-6), Everybody())
+    many = moved(features.repeat(2, 1), labels.repeat(2), plan(noise=1e-6), Everybody())
     assert torch.allclose(2 * few, many, atol=1e-5)
 
 
@@ -96,7 +31,36 @@ def test_clipped_gradients_equal_a_loop_over_records() -> None:
         torch.nn.functional.binary_cross_entropy_with_logits(model(row[None]).squeeze(1), label[None]).backward()
         gradient = torch.cat([p.grad.reshape(-1) for p in model.parameters() if p.grad is not None])
         total += gradient * min(1.0, 0.3 / (gradient.norm().item() + 1e-6))
-    assert torch.allclose(moved(features, labels, using, Quiet()), -total / using.expected_batch, atol=1e-5)
+    assert torch.allclose(
+        moved(features, labels, using, Everybody()), -total.double() / using.expected_batch, atol=1e-5
+    )
+
+
+def test_fedprox_pulls_back_to_where_the_round_began() -> None:
+    """On empty batches there is only noise: the pull undoes a share of every earlier step."""
+    features, labels = torch.zeros(4, 5), torch.zeros(4)
+    far = []
+    for strength in (0.0, 1.0):
+        model = network()
+        begun = flat(model)
+        train_round(model, features, labels, plan(steps=200), Optimisation(0.5, 0.0, strength), Nobody())
+        far.append(np.linalg.norm(flat(model) - begun))
+    assert far[1] < 0.3 * far[0]
+
+
+def test_fedprox_moves_no_further_for_one_record() -> None:
+    """The pull depends on no record: with it or without, one record more adds the same clipped gradient."""
+    generator = torch.Generator().manual_seed(3)
+    features, labels = torch.rand(17, 5, generator=generator), torch.ones(17)
+    using, differences = plan(noise=1e-6), []
+    for strength in (0.0, 2.0):
+        ends = []
+        for rows in (16, 17):
+            model = network()
+            train_round(model, features[:rows], labels[:rows], using, Optimisation(1.0, 0.0, strength), Everybody())
+            ends.append(flat(model))
+        differences.append(ends[1] - ends[0])
+    assert np.allclose(*differences, atol=1e-6)
 
 
 def test_without_privacy_it_is_plain_sgd_and_learns() -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from privacy.accounting import Release, epsilon_of
 from privacy.errors import BudgetExhausted, LedgerCorrupt, LedgerMissing, LedgerRolledBack, ReplayRefused
-from privacy.ledger import EVERYONE, Budget, Ledger, Population
-from privacy.plan import Release, epsilon_of
+from privacy.ledger import Budget, Ledger
+from privacy.population import EVERYONE, Population
 
 ROUND = Release("sampled-gaussian", 1.0, 0.1, 10)
 TRAINING, HELD_OUT = Population(0.2, 1.0, "b"), Population(0.0, 0.2, "b")
@@ -143,8 +144,9 @@ def test_files_are_private(ledger: Ledger) -> None:
 
 CHARGER = """
 import sys, pathlib
-from privacy.ledger import Ledger, Budget, EVERYONE
-from privacy.plan import Release
+from privacy.ledger import Ledger, Budget
+from privacy.population import EVERYONE
+from privacy.accounting import Release
 ledger = Ledger(pathlib.Path(sys.argv[1]), Budget(1e9, 1e-5))
 for number in range(int(sys.argv[2])):
     ledger.reserve(f"{sys.argv[3]}/train/{number}", [Release("gaussian", 1000.0)], EVERYONE)

@@ -109,6 +109,7 @@ def test_lengths_are_those_announced(three: Party) -> None:
         (NAMES, replace(STATEMENT, execution="e2")),
         (NAMES, replace(STATEMENT, purpose="evaluate")),
         (NAMES, replace(STATEMENT, cohort=("a", "b", "c", "d"))),
+        (NAMES, replace(STATEMENT, terms="1.0/1.0/3")),
     ],
 )
 def test_another_claim_does_not_open(three: Party, clients: tuple[str, ...], statement: Statement) -> None:

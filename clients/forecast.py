@@ -1,0 +1,150 @@
+"""What a run would cost at one client, and what other settings would: all of it before anything is spent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from clients.planning import charges, make_plan
+from pipeline.config import ClientPrivacy, Config
+from pipeline.noise import SharedNoise
+from privacy.accounting import Release, epsilon_of
+from privacy.errors import PlanInvalid
+from privacy.ledger import Wanted
+from privacy.plan import DPPlan
+
+
+@dataclass(frozen=True)
+class Point:
+    """Epsilon of the run at one value of one setting, all others as planned, the noise multiplier too."""
+
+    setting: str
+    value: str
+    epsilon: float
+    planned: bool
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """What another setting would need for its epsilon. step_noise: deviation of a step's noise in the cohort's mean."""
+
+    title: str
+    noise_multiplier: float
+    step_noise: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One private configuration at a client with so many training rows. Raises PlanInvalid when it has no plan."""
+
+    settings: Config
+    rows: int
+
+    @property
+    def plan(self) -> DPPlan:
+        return self._plan(self.settings)
+
+    @property
+    def charges(self) -> list[Wanted]:
+        """What the ledger will be asked for."""
+        return charges(self.plan, self.settings.data.holdout, "plan")
+
+    def stages(self) -> Iterator[tuple[str, float, float, str]]:
+        """Each stage that charges: its epsilon by PLD and by RDP, and which records it reads."""
+        plan = self.plan
+        read = ("training rows", "held-out rows, disjoint from training")
+        if plan.unit == "client":
+            read = ("all of the client", "all of the client, after training")
+        for stage, release, records in zip(
+            ("training", "evaluation"), (plan.run(), plan.evaluation()), read, strict=True
+        ):
+            yield stage, self._cost(release), epsilon_of([release], plan.delta, "rdp"), records
+
+    @property
+    def total(self) -> float:
+        """Epsilon of the run for its most exposed record, or client."""
+        return max(epsilon_of(releases, self.plan.delta) for releases, _ in self.charges)
+
+    def curves(self) -> Iterator[Point]:
+        """Epsilon against noise, rounds, batch and cohort."""
+        plan, run = self.plan, self._exposure()
+        for factor in (0.5, 0.7, 1.0, 1.4, 2.0, 4.0):
+            noise = plan.noise_multiplier * factor
+            yield self._point("noise", f"{noise:.3f}", replace(run, noise_multiplier=noise), factor == 1)
+        for factor in (0.5, 1.0, 2.0, 4.0):
+            rounds = max(1, round(plan.rounds * factor))
+            extra = run.count - plan.run().count
+            count = plan.run().count // plan.rounds * rounds + extra
+            yield self._point("rounds", str(rounds), replace(run, count=count), factor == 1)
+        if plan.unit == "record":
+            for factor in (0.25, 1.0, 4.0):
+                batch = max(1, min(plan.examples, round(plan.expected_batch * factor)))
+                rate = batch / plan.examples
+                steps = math.ceil(self.settings.training.local_epochs * plan.examples / batch) * plan.rounds
+                changed = replace(plan, sampling_rate=rate).steps(steps)
+                yield self._point("batch", str(batch), changed, factor == 1)
+        for present in sorted({1, plan.honest // 2, plan.honest, 2 * plan.honest, 4 * plan.honest} - {0}):
+            if plan.unit == "client":
+                noise = plan.noise_multiplier * math.sqrt(present / plan.honest)
+                changed = replace(run, noise_multiplier=noise)
+                yield self._point("honest clients", str(present), changed, present == plan.honest)
+
+    def alternatives(self) -> Iterator[Alternative]:
+        """The noise that other settings need; a setting that cannot be planned is left out."""
+        cohort = self._cohort
+        for title, changed, clients in self._changed(cohort):
+            try:
+                plan = self._plan(changed)
+            except PlanInvalid:
+                continue
+            yield Alternative(title, plan.noise_multiplier, _step_noise(plan, clients), _steps(plan))
+
+    def _changed(self, cohort: int) -> Iterator[tuple[str, Config, int]]:
+        settings, training, planned = self.settings, self.settings.training, self.plan.epsilon
+        yield "as configured", settings, cohort
+        for epsilon in (planned / 2, planned * 2, planned * 4):
+            yield f"epsilon {epsilon:g}", _with(settings, "privacy", epsilon=epsilon), cohort
+        for rounds in (max(1, training.rounds // 2), training.rounds * 2):
+            yield f"rounds {rounds}", _with(settings, "training", rounds=rounds), cohort
+        for batch in (max(1, training.expected_batch // 4), training.expected_batch * 4):
+            if self.plan.unit == "record":
+                yield f"expected batch {batch}", _with(settings, "training", expected_batch=batch), cohort
+        for clients in (2 * cohort, 10 * cohort):
+            yield f"{clients} clients", _with(settings, "federation", min_cohort=clients), clients
+
+    @property
+    def _cohort(self) -> int:
+        return self.settings.federation.expected_clients or self.settings.federation.min_cohort
+
+    def _plan(self, settings: Config) -> DPPlan:
+        least = settings.federation.min_cohort
+        noise = SharedNoise.of(settings.privacy, settings.training, settings.encryption, least)
+        return make_plan(settings.privacy, settings.training, self.rows, noise.shares)
+
+    def _exposure(self) -> Release:
+        """All that the most exposed record or client is exposed to, as one release."""
+        run = self.plan.run()
+        return replace(run, count=run.count + 1) if isinstance(self.settings.privacy, ClientPrivacy) else run
+
+    def _point(self, setting: str, value: str, release: Release, planned: bool) -> Point:
+        return Point(setting, value, self._cost(release), planned)
+
+    def _cost(self, release: Release) -> float:
+        return epsilon_of([release], self.plan.delta)
+
+
+def _steps(plan: DPPlan) -> int:
+    return plan.steps_per_round * plan.rounds
+
+
+def _step_noise(plan: DPPlan, clients: int) -> float:
+    """Deviation, in a coordinate of the cohort's mean, of the noise of a step, or at client level of a round."""
+    if plan.shares:
+        return plan.shares.deviation / math.sqrt(clients)
+    return plan.noise_multiplier * plan.clipping_norm / (plan.expected_batch * math.sqrt(clients))
+
+
+def _with(settings: Config, section: str, **fields: object) -> Config:
+    return settings.model_copy(update={section: getattr(settings, section).model_copy(update=fields)})
