@@ -15,9 +15,9 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
-import dp_accounting.pld  # noqa: F401  # beforehand, as Opacus is: what is timed is work, not imports
 import psutil
 import torch
 from opacus import PrivacyEngine
@@ -61,28 +61,38 @@ def spent(work: Callable[[], object], repeats: int = 1) -> float:
     return time.process_time() - begun
 
 
+Step = Callable[[], None]
+
+
+def plain_step(model: nn.Module, features: torch.Tensor, labels: torch.Tensor) -> Step:
+    optimizer, mean = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), nn.CrossEntropyLoss()
+
+    def step() -> None:
+        optimizer.zero_grad()
+        mean(model(features), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def private_step(model: nn.Module, features: torch.Tensor, labels: torch.Tensor) -> Step:
+    optimizer, each = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), nn.CrossEntropyLoss(reduction="none")
+    gradients = ClippedGradients(model, 1.0)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        gradients.clipped_sum(features, labels, each)
+        optimizer.step()
+
+    return step
+
+
 def steps() -> None:
     print("## One step against plain autograd SGD (noise apart)")
     for (name, batch), bound in STEP_BOUNDS.items():
         make, width, classes = (mlp, 100, 2) if name == "MLP" else (cnn, 784, 10)
         features, labels = torch.randn(batch, width), torch.randint(0, classes, (batch,))
-        mean, each = nn.CrossEntropyLoss(), nn.CrossEntropyLoss(reduction="none")
-        plain_model, private_model = make(), make()
-        plain_sgd, private_sgd = (
-            torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9) for model in (plain_model, private_model)
-        )
-        gradients = ClippedGradients(private_model, 1.0)
-
-        def plain() -> None:
-            plain_sgd.zero_grad()  # noqa: B023
-            mean(plain_model(features), labels).backward()  # noqa: B023
-            plain_sgd.step()  # noqa: B023
-
-        def private() -> None:
-            private_sgd.zero_grad()  # noqa: B023
-            gradients.clipped_sum(features, labels, each)  # noqa: B023
-            private_sgd.step()  # noqa: B023
-
+        plain, private = plain_step(make(), features, labels), private_step(make(), features, labels)
         repeats = max(2, 4096 // batch // (8 if name == "CNN" else 1))
         pairs = [(spent(plain, repeats), spent(private, repeats)) for _ in range(60)]
         ratio = statistics.median(private / plain for plain, private in pairs[5:])
@@ -169,6 +179,7 @@ def memory() -> None:
 def main() -> None:
     warnings.simplefilter("ignore")  # Opacus about itself
     torch.set_num_threads(1)
+    import_module("dp_accounting.pld")  # beforehand, as Opacus is: what is timed is work, not imports
     steps()
     whole_client()
     ledger_appends()

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
@@ -25,10 +26,11 @@ import psutil
 from privacy.group import Group, Terms
 from privacy.keys import Identity
 from privacy.layout import Layout
-from privacy.quantise import Quantiser
+from privacy.quantise import Floats, Quantiser
 from privacy.statement import Statement
 from privacy.sums import Adder, Holder
 
+Made = TypeVar("Made")
 Shapes = list[tuple[int, ...]]
 
 MLP: Shapes = [(80, 64), (64,), (64, 40), (40,), (40, 28), (28,), (28, 16), (16,), (16, 16), (16,), (16, 8), (8,)]
@@ -67,10 +69,14 @@ class Cost:
         return self.encrypt + clients * self.add + self.total + self.decrypt
 
 
-def timed(work: Callable[[], object]) -> tuple[float, object]:
+def timed(work: Callable[..., Made], *arguments: Any) -> tuple[float, Made]:
     begun = time.process_time()
-    made = work()
+    made = work(*arguments)
     return time.process_time() - begun, made
+
+
+def sealed(holder: Holder, update: Floats, statement: Statement) -> bytes:
+    return holder.seal(holder.quantised(update, statement, 1.0), statement)
 
 
 def ours(parameters: int, clients: int, masks: bool) -> Cost:
@@ -87,20 +93,17 @@ def ours(parameters: int, clients: int, masks: bool) -> Cost:
         statement = Statement("benchmark", "train", number, names)
         adder = Adder("bfv", terms.layout, statement, terms.layout.coefficients(parameters))
         for name, update in zip(names, updates, strict=True):
-            holder = holders[name]
-            spent, upload = timed(lambda: holder.seal(holder.quantised(update, statement, 1.0), statement))  # noqa: B023
+            spent, upload = timed(sealed, holders[name], update, statement)
             phases["encrypt"].append(spent)
-            phases["add"].append(timed(lambda: adder.add(upload, name, terms.roster[name]))[0])  # type: ignore[arg-type]  # noqa: B023
+            phases["add"].append(timed(adder.add, upload, name, terms.roster[name])[0])
         spent, total = timed(adder.total)
         phases["total"].append(spent)
-        spent, opened = timed(
-            lambda: holders["c0"].open_values(total, statement, names, parameters, 1.0)  # type: ignore[arg-type]  # noqa: B023
-        )
+        spent, opened = timed(holders["c0"].open_values, total, statement, names, parameters, 1.0)
         phases["decrypt"].append(spent)
     error = np.asarray(opened) / clients - mean
     least = {phase: min(values) for phase, values in phases.items()}
     root = float(np.sqrt(np.mean(error**2)))
-    return Cost(up=len(upload), down=len(total), error=root, worst=float(np.abs(error).max()), **least)  # type: ignore[arg-type]
+    return Cost(up=len(upload), down=len(total), error=root, worst=float(np.abs(error).max()), **least)
 
 
 def plain(parameters: int) -> float:

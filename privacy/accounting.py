@@ -9,6 +9,7 @@ True
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -97,7 +98,13 @@ def _rdp_curve(release: Release) -> tuple[Any, Any]:
     from dp_accounting.rdp import RdpAccountant
 
     composed = RdpAccountant()
-    composed.compose(release.event())
+    chatter = logging.getLogger("absl")  # leaves out an order that does not converge, and says so each time
+    level = chatter.level
+    chatter.setLevel(logging.ERROR)
+    try:
+        composed.compose(release.event())
+    finally:
+        chatter.setLevel(level)
     return composed.orders, composed.rdp
 
 

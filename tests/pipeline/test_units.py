@@ -40,6 +40,15 @@ def test_client_level_privacy_charges_rounds_and_evaluation_together(tmp_path: P
     assert outcome.evaluation.roc_auc_error > 0.05, "six clients are too few, and the report says so"
 
 
+def test_with_enough_budget_a_client_level_model_learns(tmp_path: Path, dataset: Path) -> None:
+    """What six clients can afford is noise; at an epsilon that nobody should choose the path has to train a model."""
+    generous = {**CLIENT_LEVEL, "epsilon": 1000.0, "clipping_norm": 2.0}
+    changes: dict[str, Any] = {"simulation__lifetime_epsilon": float("inf"), "training__local_epochs": 5}
+    outcome = Federation(tmp_path, configured(dataset, privacy=generous, **changes)).run()
+    assert outcome.evaluation.metrics["roc_auc"] > 0.65
+    assert outcome.evaluation.roc_auc_error < 0.05
+
+
 def test_below_the_cohort_the_noise_was_divided_among_nobody_takes_part(tmp_path: Path, dataset: Path) -> None:
     """The coordinator may hold its own minimum lower than it told the clients; they count for themselves."""
     federation = Federation(tmp_path, private(dataset))
