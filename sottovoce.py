@@ -16,8 +16,10 @@ import click
 import typer
 
 import clients.cli
+import clients.node_cli
 import pipeline.cli
 import server.cli
+import server.coordinator_cli
 import simulations.cli
 from privacy.errors import SottovoceError, named
 
@@ -38,7 +40,7 @@ def _options() -> None:
     logging.getLogger().setLevel(logging.ERROR)
 
 
-for _room in (simulations.cli, server.cli, clients.cli, pipeline.cli):
+for _room in (simulations.cli, server.coordinator_cli, server.cli, clients.node_cli, clients.cli, pipeline.cli):
     _room.register(app)
 
 

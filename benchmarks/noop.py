@@ -14,7 +14,8 @@ from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from pipeline.engine import quiet_environment, ray_engine
+from pipeline.engine import ray_engine
+from pipeline.environment import quiet_environment
 
 
 def client_app() -> ClientApp:

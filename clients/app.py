@@ -49,6 +49,7 @@ def handle(action: Action, message: Message, context: Context) -> Message:
     home: Home | None = None
     try:
         home = Home(Path(str(context.node_config.get("home", ""))))
+        home.policy.permit_action(action.name.lower())
         with home.locked():
             request, blobs = unpack(kind, message.content)
             reply, out = getattr(import_module(module), function)(home, request, blobs)

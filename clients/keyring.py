@@ -13,10 +13,11 @@ from privacy.keys import PublicKeys
 def keys(home: Home, request: KeysRequest, blobs: dict[str, bytes]) -> tuple[KeysReply, Blobs]:
     """Without blobs, to the leader: makes the key; the reply's blobs are `signature`, `key` and `wrapped-<name>`.
 
-    With blobs `signature`, `key` and `wrapped`: takes it. Raises CohortTooSmall, KeyMismatch, ProtocolError,
-    SumRejected.
+    With blobs `signature`, `key` and `wrapped`: takes it. Raises CohortTooSmall, PlanInvalid, KeyMismatch,
+    ProtocolError, SumRejected.
     """
     home.policy.permit_cohort(len(request.roster))
+    home.policy.permit_group(request.masks)
     terms = _terms(request)
     if terms.roster.get(home.policy.name) != home.identity.public:
         raise ProtocolError("the roster does not hold this client under its own keys", travels=True)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Literal, get_args
 
 from pydantic import Field
 
 from pipeline.contract import DataContract, Frozen
-from privacy.errors import CohortTooSmall, ForbiddenColumn
+from privacy.errors import ActionForbidden, CohortTooSmall, ForbiddenColumn, PlanInvalid
+
+ActionName = Literal["join", "keys", "ingest", "validate", "preprocess", "train", "evaluate", "reveal"]
+ACTIONS: tuple[ActionName, ...] = get_args(ActionName)
 
 
 class ClientPolicy(Frozen):
@@ -20,6 +24,10 @@ class ClientPolicy(Frozen):
     lifetime_delta: float = Field(1e-5, gt=0, lt=1, description="Delta at which the lifetime epsilon is stated.")
     min_cohort: int = Field(5, ge=2, description="Fewest clients in any sum this client opens or takes part in.")
     min_rows: int = Field(100, ge=2, description="Take no part with fewer rows.")
+    require_masks: bool = Field(False, description="Take part only in sums with pairwise masks.")
+    allowed_actions: tuple[ActionName, ...] = Field(
+        ACTIONS, description="What a coordinator may ask this client to do."
+    )
     forbidden_columns: tuple[str, ...] = Field((), description="Columns that never enter, whatever the contract says.")
 
     @property
@@ -31,6 +39,18 @@ class ClientPolicy(Frozen):
         used = {*contract.columns, contract.label.column}
         for name in sorted(used & {*self.forbidden_columns, *contract.forbidden}):
             raise ForbiddenColumn(f"column {name} may not be used", remedy="Take it out of data.columns.", travels=True)
+
+    def permit_action(self, name: str) -> None:
+        """Raise ActionForbidden for what this owner does not allow."""
+        if name not in self.allowed_actions:
+            raise ActionForbidden(f"this client's policy does not allow the action {name}", travels=True)
+
+    def permit_group(self, masks: bool) -> None:
+        """Raise PlanInvalid when this owner demands masks and the group has none."""
+        if self.require_masks and not masks:
+            raise PlanInvalid(
+                "this client's policy demands pairwise masks", remedy="Set encryption.masks: true.", travels=True
+            )
 
     def permit_cohort(self, size: int) -> None:
         """Raise CohortTooSmall below this owner's minimum."""

@@ -16,6 +16,7 @@ from clients.planning import afford, charges, make_plan
 from clients.preprocessing import Split, load_split
 from pipeline import model as models
 from pipeline.config import Privacy
+from pipeline.noise import SharedNoise
 from pipeline.protocol import Blobs, TrainReply, TrainRequest, weights_from
 from privacy.dpsgd import Optimisation, flat, load_flat, train_round
 from privacy.errors import ProtocolError, RoundLost
@@ -81,7 +82,10 @@ def _plan(state: ExecutionState, request: TrainRequest, split: Split) -> DPPlan:
     basis = split.population.basis
 
     def made(privacy: Privacy) -> DPPlan:
-        return make_plan(privacy, request.training, len(split.labels), request.shares)
+        shares = request.shares
+        if shares and privacy != request.privacy:  # another epsilon, so another noise of the cohort
+            shares = SharedNoise.of(privacy, request.training, request.encryption, shares.cohort).shares
+        return make_plan(privacy, request.training, len(split.labels), shares)
 
     def wanted(privacy: Privacy) -> list[Wanted]:
         every = charges(made(privacy), request.holdout, basis)

@@ -4,53 +4,19 @@ from __future__ import annotations
 
 import atexit
 import os
-import secrets
 import shutil
 import socket
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.environment import found_cluster, quiet_environment
 from privacy.errors import EngineUnavailable
 
 OBJECT_STORE = 100 * 1024 * 1024
 """Bytes. Replies stream and are freed; what does not fit goes to disk. Pages once used stay resident."""
 REAL_HOME = "SOTTOVOCE_HOME"
-
-
-def quiet_environment() -> None:
-    """Settings that Ray, Flower and MLflow read when they are imported; call it before importing any of them.
-
-    Switches off what they would say to the outside, keeps them from installing anything, and gives a local Ray a
-    token that only this process and its workers know: its ports are open to every process of the machine.
-    """
-    defaults = {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        # A run starts few workers; those Ray would start beforehand compete with them for the first seconds.
-        "RAY_prestart_worker_first_driver": "0",
-        "RAY_enable_metrics_collection": "0",
-        # Arrays of a model and its ciphertexts go back to the system when a worker is done with them.
-        "MALLOC_MMAP_THRESHOLD_": "4000000",
-        "MALLOC_TRIM_THRESHOLD_": "4000000",
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
-    }
-    if not found_cluster() and "ray" not in sys.modules:
-        defaults |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
-
-
-def found_cluster() -> bool:
-    """Whether RAY_ADDRESS names a cluster that is not ours to stop."""
-    return os.environ.get("RAY_ADDRESS") not in (None, "", "local")
 
 
 @contextmanager

@@ -71,8 +71,19 @@ class Heads(Protocol):
 class Federation:
     """The clients of one run behind one Flower grid."""
 
-    def __init__(self, grid: Grid, *, min_cohort: int, timeout: float, progress: Progress, heads: Heads) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        *,
+        min_cohort: int,
+        timeout: float,
+        progress: Progress,
+        heads: Heads,
+        admitted: Mapping[str, str] | None = None,
+    ) -> None:
+        """admitted: public keys, hex, of those who may join, by name; None: whoever the transport lets in."""
         self.grid = grid
+        self._admitted = admitted
         self.heads = heads
         self.min_cohort = min_cohort
         self.timeout = timeout
@@ -99,7 +110,9 @@ class Federation:
         for answer in asked.answers:
             by_name.setdefault(answer.reply.name, []).append(answer)
         for name, answers in by_name.items():
-            if len(answers) > 1:
+            if self._admitted is not None and self._admitted.get(name) != answers[0].reply.public_keys:
+                self.exclude(asked, Failure(name, "not-admitted", "the roster has no client of this name and keys"))
+            elif len(answers) > 1:
                 self.exclude(asked, Failure(name, "duplicate-name", f"{len(answers)} nodes use this name"))
             else:
                 self._nodes[name] = labels[answers[0].client]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -48,7 +49,9 @@ def lifecycle_dag() -> Dag:
     )
 
 
-def run_lifecycle(config: Config, grid: Grid, workspace: Workspace, progress: Progress) -> Outcome:
+def run_lifecycle(
+    config: Config, grid: Grid, workspace: Workspace, progress: Progress, admitted: Mapping[str, str] | None = None
+) -> Outcome:
     """Run the whole lifecycle over `grid`, reusing what did not change. The workspace must be locked by the caller.
 
     Raises whatever SottovoceError the failing stage raised; finished stages are kept.
@@ -62,6 +65,7 @@ def run_lifecycle(config: Config, grid: Grid, workspace: Workspace, progress: Pr
         timeout=config.federation.timeout,
         progress=progress,
         heads=metadata,
+        admitted=admitted,
     )
     inputs = Inputs(
         sections={name: getattr(config, name) for name in Config.model_fields},

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.engine import quiet_environment
+from pipeline.environment import quiet_environment
 from privacy.errors import NotFound, VersionRefused
 
 CHAMPION = "champion"

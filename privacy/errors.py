@@ -102,6 +102,10 @@ class BudgetExhausted(PrivacyError):
     headline = "the request would exceed this client's lifetime budget"
 
 
+class ActionForbidden(PrivacyError):
+    headline = "the client's policy does not allow what was asked"
+
+
 class ReplayRefused(PrivacyError):
     headline = "this release was made before and is not made twice"
 

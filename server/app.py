@@ -19,6 +19,7 @@ from pipeline.engine import ray_engine
 from pipeline.lifecycle import run_lifecycle
 from pipeline.workspace import Workspace
 from privacy.errors import ConfigError, SottovoceError
+from server.roster import Roster
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +34,14 @@ def main(grid: Grid, context: Context) -> None:
         raise ConfigError("the run config names no configuration", remedy="flwr run --run-config 'config=\"PATH\"'")
     config = load_config(Path(path))
     workspace = Workspace(Path(str(context.run_config.get("workspace") or "sottovoce-workspace")), config.storage)
+    roster = str(context.run_config.get("roster", ""))
+    admitted = Roster(Path(roster)).admitted() if roster else None
+    log_path = workspace.root / f"run-{context.run_id}.log"
     stop = signal.getsignal(signal.SIGTERM)
     try:
-        with workspace.locked(), ray_engine(), open(workspace.root / "run.log", "a", buffering=1) as log:
+        with workspace.locked(), ray_engine(), open(log_path, "a", buffering=1) as log:
             signal.signal(signal.SIGTERM, stop)  # ray.init put its own handler over Flower's
-            outcome = run_lifecycle(config, grid, workspace, PlainLines(log))
+            outcome = run_lifecycle(config, grid, workspace, PlainLines(log), admitted)
     except SottovoceError as error:
         logger.error("error[%s]  %s  %s", error.code, error.cause, error.remedy)
         raise

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pipeline.config import ServingConfig
-from pipeline.engine import found_cluster
+from pipeline.environment import found_cluster
 from pipeline.registry import Registry
 from privacy.errors import PortInUse, ServingError
 

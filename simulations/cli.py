@@ -42,7 +42,8 @@ def _run(settings: Config, space: Workspace, *, ask: bool, as_json: bool) -> Non
     from concurrent.futures import ThreadPoolExecutor
 
     from pipeline.console import showing
-    from pipeline.engine import quiet_environment, ray_engine
+    from pipeline.engine import ray_engine
+    from pipeline.environment import quiet_environment
     from simulations.homes import prepare_homes
 
     prepare_homes(settings, space.clients)  # a wrong data set is known before Ray takes its seconds to start

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Config
-from pipeline.engine import quiet_environment
+from pipeline.environment import quiet_environment
 from tests import support
 
 quiet_environment()

@@ -20,7 +20,7 @@ from clients.app import app as client_app
 from clients.home import Home
 from pipeline.config import Config
 from pipeline.configfile import parse
-from pipeline.engine import quiet_environment
+from pipeline.environment import quiet_environment
 from pipeline.lifecycle import Outcome, run_lifecycle
 from pipeline.progress import ClientExcluded, Event, StageFinished
 from pipeline.workspace import Workspace

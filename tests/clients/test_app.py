@@ -92,6 +92,14 @@ def test_the_owner_s_policy_outranks_the_contract(grid: LocalGrid, config: Confi
     assert "lab" in text
 
 
+def test_an_action_the_policy_does_not_allow_is_refused(grid: LocalGrid, config: Config) -> None:
+    mine = home(grid)
+    Home.write_policy(mine.root, mine.policy.model_copy(update={"allowed_actions": ("join", "validate")}))
+    code, text = error(ask(grid, Action.INGEST, pack(IngestRequest(contract=config.data))))
+    assert code == "action-forbidden"
+    assert "ingest" in text
+
+
 def test_nothing_private_travels_when_a_client_raises(grid: LocalGrid, config: Config, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     def explode(*_: object) -> None:
         raise ValueError(SECRET)

@@ -10,10 +10,11 @@ from clients import keyring
 from clients.execution import ExecutionState
 from clients.home import Home
 from clients.roster import KnownClients
-from pipeline.protocol import Attempt, KeysRequest, SumRef
-from privacy.errors import CohortTooSmall, KeyMismatch, ProtocolError, ReplayRefused
+from pipeline.protocol import Attempt, KeysRequest, Shares, SumRef
+from privacy.errors import CohortTooSmall, KeyMismatch, PlanInvalid, ProtocolError, ReplayRefused
 from privacy.group import Group, Terms
 from privacy.keys import Identity
+from privacy.shares import NoiseShares
 from privacy.statement import Statement
 from privacy.sums import Holder
 from tests.support import configured, homes_for
@@ -88,6 +89,26 @@ def test_what_was_made_for_a_round_is_bound_to_its_group(state: ExecutionState) 
     assert state.stored("train-1", holders[2]) is None, "equal terms, another master"
     state.store("train-1", holders[1], made)
     assert state.stored("train-1", holders[0]) is None, "only the newest is kept"
+
+
+def test_shared_noise_needs_masks_and_its_whole_cohort(state: ExecutionState) -> None:
+    shares, attempt = NoiseShares(3.0, 1.0, 4), Attempt(generation=1, cohort=NAMES)
+    state.join(Group.create(terms()))
+    with pytest.raises(PlanInvalid, match="pairwise masks"):
+        state.membership.agreed_noise(attempt, shares, Shares(noise_multiplier=3.0, cohort=5))
+    state.join(Group.create(replace(terms(), masks=True)))
+    assert state.membership.agreed_noise(attempt, shares, Shares(noise_multiplier=3.0, cohort=5)) == shares.text
+    with pytest.raises(CohortTooSmall, match="divided among 6"):
+        state.membership.agreed_noise(attempt, shares, Shares(noise_multiplier=3.0, cohort=6))
+
+
+def test_an_owner_who_demands_masks_joins_no_group_without(state: ExecutionState) -> None:
+    home = state.home
+    Home.write_policy(home.root, home.policy.model_copy(update={"require_masks": True}))
+    keys = {name: one.hex() for name, one in terms().roster.items()}
+    request = KeysRequest(execution="e1", generation=1, scheme="bfv", masks=False, roster=keys, leader="east")
+    with pytest.raises(PlanInvalid, match="demands pairwise masks"):
+        keyring.keys(Home(home.root), request, {})
 
 
 def test_one_client_under_two_names_is_refused(state: ExecutionState) -> None:

@@ -130,6 +130,30 @@ def test_fedprox_and_personal_layers_work_with_both_units(tmp_path: Path, datase
     assert outcome.evaluation.clients
 
 
+def test_personal_layers_go_on_from_where_the_client_left_them(tmp_path: Path, dataset: Path) -> None:
+    changes: dict[str, Any] = {"training__learning_rate": 1e-6, "model__personal_layers": 1, "training__rounds": 2}
+    federation = Federation(tmp_path, configured(dataset, **changes))
+    rounds: list[int] = []
+
+    def mark(message: Message, context: Context) -> Message:
+        rounds.append(1)
+        if len(rounds) == 2:
+            (path,) = federation.homes["north"].glob("executions/*/personal.f4")
+            path.write_bytes(np.full(9, 0.25, dtype="<f4").tobytes())
+        return federation.grid.app(message, context)
+
+    federation.grid.faults[("north", "train")] = mark
+    federation.run()
+    assert np.allclose(np.frombuffer(_personal(federation.homes["north"]), dtype="<f4"), 0.25, atol=1e-3)
+
+
+def test_a_client_level_run_is_affordable_with_its_evaluation_or_not_at_all(tmp_path: Path, dataset: Path) -> None:
+    federation = Federation(tmp_path, private(dataset, simulation__lifetime_epsilon=5.9))
+    with pytest.raises(CohortTooSmall, match=r"the policy allows 5\.90"):
+        federation.run()
+    assert federation.charges() == {}
+
+
 def _personal(home: Path) -> bytes:
     (path,) = home.glob("executions/*/personal.f4")
     return path.read_bytes()

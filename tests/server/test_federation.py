@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from clients.home import Home
-from pipeline.engine import quiet_environment
+from pipeline.environment import quiet_environment
 from pipeline.workspace import Workspace
 from tests.support import configured, homes_for, write_config, write_table
 

@@ -1,0 +1,134 @@
+"""A client node: the SuperNode that talks to the coordinator, and the executor that does the work beside the data."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import Field
+
+from clients.files import write_atomically
+from clients.home import Home
+from pipeline.card import ClientCard
+from pipeline.configfile import parse, read_yaml
+from pipeline.contract import Frozen
+from pipeline.services import Service, Services, free_port, python_environment
+from privacy.errors import ConfigError, WorkspaceBusy
+from privacy.keys import read_secret, write_secret
+
+
+class Connection(Frozen):
+    """`connection.yaml`: where the coordinator is."""
+
+    coordinator: str = Field(pattern=r"^[^\s/:]+:\d{1,5}$", description="HOST:PORT of the coordinator's gateway.")
+
+
+class Node:
+    """The node of one home. Raises ConfigError when the home has no connection."""
+
+    def __init__(self, home: Home) -> None:
+        self.home, self.root = home, home.root.absolute()
+
+    @classmethod
+    def create(cls, home: Home, coordinator: str, authority: Path) -> Node:
+        """Give a home a node key, a card, and the root certificate it knows its coordinator by. Raises ConfigError."""
+        connection = parse(Connection, {"coordinator": coordinator}, "--coordinator")
+        try:
+            pem = authority.read_bytes()
+            x509.load_pem_x509_certificate(pem)
+        except (OSError, ValueError):
+            raise ConfigError(
+                f"{authority} is not a certificate", remedy="The operator hands out the file ca.crt of its home."
+            ) from None
+        key = ec.generate_private_key(ec.SECP384R1())
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+        )
+        public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+        write_secret(home.root / "node.key", private)
+        write_secret(home.root / "superexec.secret", secrets.token_bytes(32))
+        write_atomically(home.root / "ca.crt", pem)
+        write_atomically(home.root / "connection.yaml", yaml.safe_dump(connection.model_dump()).encode())
+        card = ClientCard(name=home.policy.name, public_keys=home.identity.public.hex(), node_key=public.decode())
+        write_atomically(home.root / "card.json", card.model_dump_json(indent=1).encode())
+        return cls(home)
+
+    @property
+    def connection(self) -> Connection:
+        path = self.root / "connection.yaml"
+        if not path.exists():
+            raise ConfigError(
+                f"{self.root} does not know its coordinator",
+                remedy="Make the home with: sottovoce client init --coordinator HOST:PORT --ca FILE",
+            )
+        return parse(Connection, read_yaml(path), "connection.yaml")
+
+    @property
+    def card(self) -> ClientCard:
+        return ClientCard.read(self.root / "card.json")
+
+    def check(self) -> None:
+        """Raise ConfigError, SecretExposed, LedgerError for what would fail later, before anything starts."""
+        policy, _ = self.home.policy, self.connection
+        for name in ("identity.key", "digest.key", "node.key", "superexec.secret"):
+            try:
+                read_secret(self.root / name)
+            except FileNotFoundError:
+                raise ConfigError(f"{self.root / name} is missing", remedy="Put it back from its safe place.") from None
+        if not policy.source.exists():
+            raise ConfigError(f"the data source {policy.source} is missing", remedy="Set source in policy.yaml.")
+        self.home.ledger.rows()
+
+    def run(self, stopped: threading.Event, ready: Callable[[], None], say: Callable[[str], None]) -> None:
+        """Keep the node running until `stopped`. Raises WorkspaceBusy when one runs on this home already."""
+        with self._locked():
+            runtime = free_port()
+            env = python_environment(self.root / "flwr")
+            secret = str(self.root / "superexec.secret")
+            supernode = [
+                str(Path(sys.executable).parent / "flower-supernode"),
+                *("--superlink", self.connection.coordinator),
+                *("--root-certificates", str(self.root / "ca.crt")),
+                *("--auth-supernode-private-key", str(self.root / "node.key")),
+                *("--node-config", f"home={json.dumps(str(self.root))}"),
+                *("--host", "127.0.0.1", "--port", str(runtime)),
+                *("--isolation", "process", "--superexec-auth-secret-file", secret),
+            ]
+            executor = [sys.executable, "-m", "clients.executor", f"127.0.0.1:{runtime}", secret]
+            services = [Service("supernode", supernode, env), Service("executor", executor, env)]
+            Services(services, self.root / "logs").run(stopped, ready, say)
+
+    @property
+    def process(self) -> int | None:
+        """Process id of the node that runs on this home; None: there is none."""
+        try:
+            with self._locked():
+                return None
+        except WorkspaceBusy:
+            text = (self.root / "node.lock").read_text().strip()
+            return int(text) if text.isdigit() else None
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with open(self.root / "node.lock", "a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise WorkspaceBusy(
+                    f"a node runs on {self.root} already", remedy="See: sottovoce client status"
+                ) from None
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            yield

@@ -1,0 +1,170 @@
+"""sottovoce client: the data owner's own commands."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from clients.node import Node
+
+HomeArgument = Annotated[Path, typer.Argument(help="The client's home.")]
+DEFAULT = Path("sottovoce-client")
+LISTED_ROWS = 20
+
+
+def init(
+    home: HomeArgument = DEFAULT,
+    name: Annotated[str, typer.Option(prompt="Name of this client (everyone in the federation sees it)")] = "",
+    source: Annotated[
+        Path, typer.Option(prompt="CSV or Parquet file with the data (it is only read, and nothing of it leaves)")
+    ] = Path("data.parquet"),
+    lifetime_epsilon: Annotated[
+        float, typer.Option(prompt="Most epsilon that may ever be spent on one record (no server can change it)")
+    ] = 8.0,
+    lifetime_delta: Annotated[float, typer.Option(help="Delta at which the lifetime epsilon is stated.")] = 1e-5,
+    min_cohort: Annotated[
+        int, typer.Option(prompt="Fewest clients in any sum you take part in (your update hides among them)")
+    ] = 5,
+    min_rows: Annotated[int, typer.Option(help="Take no part with fewer rows.")] = 100,
+    forbid: Annotated[
+        str, typer.Option(prompt="Columns that never enter, separated by commas (names, numbers of patients)")
+    ] = "",
+    masks: Annotated[bool, typer.Option(help="Demand pairwise masks: not even another client can read you.")] = True,
+    coordinator: Annotated[str, typer.Option(prompt="HOST:PORT of the coordinator")] = "localhost:9443",
+    ca: Annotated[
+        Path, typer.Option(prompt="The federation's certificate, ca.crt from the operator (who else could pose as it)")
+    ] = Path("ca.crt"),
+) -> None:
+    """Make a home: keys, policy, an opened ledger, and the card with which the operator admits you."""
+    from clients.home import Home
+    from clients.node import Node
+    from clients.policy import ClientPolicy
+    from pipeline.configfile import parse
+    from privacy.errors import ConfigError
+
+    if not source.exists():
+        raise ConfigError(f"{source}: no such file", remedy="Name the file with the data: --source.")
+    if not ca.exists():
+        raise ConfigError(f"{ca}: no such file", remedy="Ask the operator for ca.crt, and name it: --ca.")
+    tree = {
+        "name": name,
+        "source": str(source.absolute()),
+        "lifetime_epsilon": lifetime_epsilon,
+        "lifetime_delta": lifetime_delta,
+        "min_cohort": min_cohort,
+        "min_rows": min_rows,
+        "require_masks": masks,
+        "forbidden_columns": [column.strip() for column in forbid.split(",") if column.strip()],
+    }
+    node = Node.create(Home.create(home, parse(ClientPolicy, tree, "the answers")), coordinator, ca)
+    typer.echo(f"\n  Your fingerprint   {node.card.fingerprint}")
+    typer.echo("                     read it to the operator over the phone")
+    typer.echo(f"  Your card          {home / 'card.json'}   send it to the operator: nothing in it is secret")
+    typer.echo(f"  Your policy        {home / 'policy.yaml'}   nobody else can change it")
+    typer.echo(f"  Keep safe          {home}: its keys and its ledger are what protects you")
+    typer.echo(f"  Next               sottovoce client start {home}")
+
+
+def start(home: HomeArgument = DEFAULT) -> None:
+    """Take part until Ctrl-C or SIGTERM. Lost connections and crashed processes are tried again by themselves."""
+    node = _node(home)
+    node.check()
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    name, coordinator = node.home.policy.name, node.connection.coordinator
+    node.run(
+        stopped,
+        ready=lambda: _say(f"{name} takes part in the federation at {coordinator}      Ctrl-C stops it"),
+        say=_say,
+    )
+    _say("stopped: nothing is lost, start it again when you like")
+
+
+def status(home: HomeArgument = DEFAULT) -> None:
+    """Whether the node runs, what its SuperNode said last, and what is left of the budget."""
+    node = _node(home)
+    policy, process = node.home.policy, node.process
+    state = f"runs (process {process})" if process else "is not running"
+    typer.echo(f"  {policy.name} {state}      coordinator {node.connection.coordinator}")
+    typer.echo(f"  fingerprint {node.card.fingerprint}")
+    spent = node.home.ledger.spent()
+    limit = "no limit" if math.isinf(policy.lifetime_epsilon) else f"of {policy.lifetime_epsilon:g}"
+    typer.echo(f"  budget      epsilon {spent:.2f} {limit}, delta {policy.lifetime_delta:g}")
+    for title, path in (("supernode", node.root / "logs" / "supernode.log"), ("work", node.root / "client.log")):
+        if path.exists() and (
+            lines := [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+        ):
+            typer.echo(f"  {title:11} {_plain(lines[-1])[:160]}")
+
+
+def stop(home: HomeArgument = DEFAULT) -> None:
+    """Stop the node; it finishes nothing, and nothing it has promised is lost."""
+    node = _node(home)
+    process = node.process
+    if process is None:
+        typer.echo("  it is not running")
+        return
+    os.kill(process, signal.SIGTERM)
+    deadline = time.monotonic() + 30
+    while node.process == process and time.monotonic() < deadline:
+        time.sleep(0.2)
+    typer.echo("  stopped" if node.process != process else f"  process {process} is still stopping")
+
+
+def policy(home: HomeArgument = DEFAULT) -> None:
+    """What this client allows, from policy.yaml, checked."""
+    from clients.policy import ClientPolicy
+
+    mine = _node(home).home.policy
+    for field, value in mine.model_dump(mode="json").items():
+        shown = ", ".join(value) or "none" if isinstance(value, list) else value
+        typer.echo(f"  {field:18} {shown!s:40} {ClientPolicy.model_fields[field].description}")
+
+
+def ledger(
+    home: HomeArgument = DEFAULT,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """The last rows of the ledger as they stand; `sottovoce budget show` tells what they mean."""
+    for row in _node(home).home.ledger.rows()[-LISTED_ROWS:]:
+        if as_json:
+            typer.echo(json.dumps({"seq": row.seq, "time": row.time, "kind": row.kind, "id": row.id}))
+        else:
+            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.time))
+            typer.echo(f"  {row.seq:>5}  {when}  {row.kind:8} {row.id}")
+
+
+def _node(home: Path) -> Node:
+    from clients.home import Home
+    from clients.node import Node
+    from privacy.errors import NotFound
+
+    if not (home / "policy.yaml").exists():
+        raise NotFound(f"{home} is not a client's home", remedy=f"Make one: sottovoce client init {home}")
+    return Node(Home(home))
+
+
+def _say(text: str) -> None:
+    typer.echo(f"  {time.strftime('%H:%M:%S')}  {text}")
+
+
+def _plain(line: str) -> str:
+    return "".join(character for character in line if character.isprintable())
+
+
+def register(app: typer.Typer) -> None:
+    """Add this room's commands."""
+    client = typer.Typer(help="Take part in a federation, beside your own data.")
+    for command in (init, start, status, stop, policy, ledger):
+        client.command()(command)
+    app.add_typer(client, name="client", no_args_is_help=True)

@@ -1,0 +1,61 @@
+"""The coordinator's processes: SuperLink and its executor on loopback, and the gateway that is all the world sees."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.services import Service, Services, python_environment, refuse_taken
+from server.home import CoordinatorHome
+from server.roster import tell_superlink
+
+
+class Coordinator:
+    """Of one home."""
+
+    def __init__(self, home: CoordinatorHome) -> None:
+        self._home = home
+
+    def run(self, stopped: threading.Event, ready: Callable[[], None], say: Callable[[str], None]) -> None:
+        """Keep the coordinator running until `stopped`. Raises before anything starts, or when something does not:
+        WorkspaceBusy, PortInUse, ConfigError, SecretExposed, FederationError."""
+        home, settings = self._home, self._home.settings
+        with home.locked():
+            home.check()
+            refuse_taken("127.0.0.1", settings.link_port)
+            refuse_taken(settings.host, settings.port)
+            home.write_flower_files()
+
+            def admitted() -> None:
+                tell_superlink(home)
+                ready()
+
+            Services(self._services(), home.root / "logs").run(stopped, admitted, say)
+
+    def _services(self) -> list[Service]:
+        settings, root = self._home.settings, self._home.root
+        env = python_environment(root / "flwr")
+        binaries = Path(sys.executable).parent
+        secret = str(root / "superexec.secret")
+        superlink = [
+            str(binaries / "flower-superlink"),
+            *("--host", "127.0.0.1", "--port", str(settings.link_port)),
+            *("--database", str(root / "state.db")),
+            *("--ssl-ca-certfile", str(root / "ca.crt")),
+            *("--ssl-certfile", str(root / "link.crt"), "--ssl-keyfile", str(root / "link.key")),
+            *("--enable-supernode-auth", "--isolation", "process", "--superexec-auth-secret-file", secret),
+            "--disable-runtime-dependency-installation",
+        ]
+        superexec = [
+            str(binaries / "flower-superexec"),
+            *("--runtime-api-address", f"127.0.0.1:{settings.link_port}"),
+            *("--root-certificates", str(root / "ca.crt"), "--superexec-auth-secret-file", secret),
+        ]
+        gateway = [sys.executable, "-m", "server.gateway", str(root)]
+        return [
+            Service("superlink", superlink, env, settings.link_port),
+            Service("superexec", superexec, {**env, "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.25"}),
+            Service("gateway", gateway, env, settings.port),
+        ]

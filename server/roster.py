@@ -1,0 +1,119 @@
+"""Who is admitted to the federation: a file of cards, and the node keys that the SuperLink was told of."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, TypeAdapter
+
+from pipeline.card import ClientCard
+from pipeline.contract import Frozen
+from pipeline.services import python_environment
+from privacy.errors import ConfigError, FederationError, KeyMismatch, NotFound
+from server.home import LINK, CoordinatorHome
+
+
+class Admission(Frozen):
+    card: ClientCard
+    revoked: bool = Field(False, description="Never admitted again under this card.")
+
+
+_Entries = TypeAdapter(dict[str, Admission])
+
+
+class Roster:
+    """Written whole on every change."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def entries(self) -> dict[str, Admission]:
+        """Raises ConfigError when the file was damaged."""
+        try:
+            return _Entries.validate_json(self._path.read_bytes())
+        except (OSError, ValueError):
+            raise ConfigError(f"{self._path} is not a readable roster") from None
+
+    def admitted(self) -> dict[str, str]:
+        """Public keys, hex, of every admitted client by name."""
+        return {name: entry.card.public_keys for name, entry in self.entries().items() if not entry.revoked}
+
+    def add(self, card: ClientCard) -> None:
+        """Raises KeyMismatch when the name is another's, or a key was admitted or revoked before."""
+        entries = self.entries()
+        for name, entry in entries.items():
+            same = {entry.card.public_keys, entry.card.node_key} & {card.public_keys, card.node_key}
+            if name == card.name and entry.card == card and not entry.revoked:
+                return
+            if name == card.name or same:
+                state = "was revoked" if entry.revoked else "is admitted"
+                raise KeyMismatch(
+                    f"{name} {state} with fingerprint {entry.card.fingerprint}",
+                    remedy="A new client needs a new name and new keys: sottovoce client init in a new folder.",
+                )
+        self._write({**entries, card.name: Admission(card=card)})
+
+    def revoke(self, name: str) -> ClientCard:
+        """Raises NotFound."""
+        entries = self.entries()
+        if name not in entries:
+            raise NotFound(f"no client {name} in the roster", remedy="See: sottovoce server roster list")
+        card = entries[name].card
+        self._write({**entries, name: Admission(card=card, revoked=True)})
+        return card
+
+    def _write(self, entries: dict[str, Admission]) -> None:
+        temporary = self._path.with_suffix(".new")
+        with open(temporary, "wb") as out:
+            out.write(_Entries.dump_json(entries, indent=1))
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(temporary, self._path)
+
+
+def tell_superlink(home: CoordinatorHome) -> None:
+    """Make the running SuperLink know exactly the node keys of the admitted clients. Raises FederationError."""
+    listed = flwr(home, "supernode", "list", LINK)["nodes"]
+    known = {_stripped(node["public-key"]): str(node["node-id"]) for node in listed if node["status"] != "unregistered"}
+    wanted = {
+        entry.card.node_key for entry in Roster(home.root / "roster.json").entries().values() if not entry.revoked
+    }
+    for key in sorted(wanted - set(known)):
+        with tempfile.NamedTemporaryFile("w", suffix=".pub") as public:
+            public.write(key + "\n")
+            public.flush()
+            flwr(home, "supernode", "register", public.name, LINK)
+    for key in sorted(set(known) - wanted):
+        flwr(home, "supernode", "unregister", known[key], LINK)
+
+
+def flwr(home: CoordinatorHome, *arguments: str) -> dict[str, Any]:
+    """One command of Flower's own command line against the SuperLink on loopback. Raises FederationError."""
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "flwr"), *arguments, "--format", "json"],
+        env=python_environment(home.root / "flwr"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    try:
+        told: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        told = {"success": False, "error-message": (done.stderr or done.stdout).strip()[-300:]}
+    if done.returncode or not told.get("success", True):
+        raise FederationError(
+            f"the SuperLink refused `{' '.join(arguments[:2])}`: {told.get('error-message')}",
+            remedy="Is it running? sottovoce server start",
+        )
+    return told
+
+
+def _stripped(key: str) -> str:
+    return " ".join(key.split()[:2])
