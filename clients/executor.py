@@ -24,7 +24,12 @@ if TYPE_CHECKING:
     from flwr.supercore.constant import TaskType
     from flwr.supercore.superexec.executor.types import ExecutionSpec, LaunchResult
 
-IMPORTED = ("clients.training", "clients.evaluation", "clients.reveal", "clients.validation", "clients.ingestion")
+IMPORTED = (
+    *("clients.app", "clients.enrolment", "clients.keyring", "clients.ingestion", "clients.validation"),
+    *("clients.preprocessing", "clients.training", "clients.evaluation", "clients.reveal"),
+    *("privacy.seal", "dp_accounting.pld", "dp_accounting.rdp", "flwr.supernode.runtime.run_clientapp"),
+    "torch._dynamo",  # which the first optimizer of a process imports
+)
 """What messages need and what is slow to import."""
 
 

@@ -97,7 +97,7 @@ class Node:
             env = python_environment(self.root / "flwr")
             secret = str(self.root / "superexec.secret")
             supernode = [
-                str(Path(sys.executable).parent / "flower-supernode"),
+                *(sys.executable, "-m", "clients.supernode"),
                 *("--superlink", self.connection.coordinator),
                 *("--root-certificates", str(self.root / "ca.crt")),
                 *("--auth-supernode-private-key", str(self.root / "node.key")),

@@ -6,7 +6,6 @@ other side is the one of the simulation.
 
 from __future__ import annotations
 
-import logging
 import signal
 from pathlib import Path
 
@@ -21,7 +20,8 @@ from pipeline.workspace import Workspace
 from privacy.errors import ConfigError, SottovoceError
 from server.roster import Roster
 
-logger = logging.getLogger(__name__)
+END = "-- end of the run"
+"""Last line of a run's log: who follows it asks the SuperLink how it ended."""
 
 app = ServerApp()
 
@@ -38,11 +38,15 @@ def main(grid: Grid, context: Context) -> None:
     admitted = Roster(Path(roster)).admitted() if roster else None
     log_path = workspace.root / f"run-{context.run_id}.log"
     stop = signal.getsignal(signal.SIGTERM)
-    try:
-        with workspace.locked(), ray_engine(), open(log_path, "a", buffering=1) as log:
-            signal.signal(signal.SIGTERM, stop)  # ray.init put its own handler over Flower's
-            outcome = run_lifecycle(config, grid, workspace, PlainLines(log), admitted)
-    except SottovoceError as error:
-        logger.error("error[%s]  %s  %s", error.code, error.cause, error.remedy)
-        raise
-    logger.info("%s v%d", outcome.version.name, outcome.version.version)
+    with open(log_path, "a", buffering=1) as log:
+        try:
+            with workspace.locked(), ray_engine():
+                signal.signal(signal.SIGTERM, stop)  # ray.init put its own handler over Flower's
+                outcome = run_lifecycle(config, grid, workspace, PlainLines(log), admitted)
+        except SottovoceError as error:
+            log.write(f"error[{error.code}]  {error.cause}  {error.remedy}\n{END}\n")
+            raise
+        version, metrics = outcome.version, outcome.evaluation.metrics
+        champion = "champion" if outcome.deployment.promoted else f"not champion: {'; '.join(outcome.verdict.reasons)}"
+        log.write(f"{version.name} v{version.version}  ROC-AUC {metrics['roc_auc']:.3f}  {champion}\n")
+        log.write(f"{version.privacy.text}\n{END}\n")

@@ -69,28 +69,35 @@ class Roster:
         return card
 
     def _write(self, entries: dict[str, Admission]) -> None:
-        temporary = self._path.with_suffix(".new")
-        with open(temporary, "wb") as out:
-            out.write(_Entries.dump_json(entries, indent=1))
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(temporary, self._path)
+        _write(self._path, _Entries.dump_json(entries, indent=1))
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_suffix(".new")
+    with open(temporary, "wb") as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(temporary, path)
 
 
 def tell_superlink(home: CoordinatorHome) -> None:
     """Make the running SuperLink know exactly the node keys of the admitted clients. Raises FederationError."""
-    listed = flwr(home, "supernode", "list", LINK)["nodes"]
-    known = {_stripped(node["public-key"]): str(node["node-id"]) for node in listed if node["status"] != "unregistered"}
-    wanted = {
-        entry.card.node_key for entry in Roster(home.root / "roster.json").entries().values() if not entry.revoked
-    }
+    path = home.root / "nodes.json"  # Flower lists nodes by number only
+    numbers: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    there = {str(node["node-id"]) for node in flwr(home, "supernode", "list", LINK)["nodes"]}
+    known = {key: number for key, number in numbers.items() if number in there}
+    entries = Roster(home.root / "roster.json").entries().values()
+    wanted = {entry.card.node_key for entry in entries if not entry.revoked}
     for key in sorted(wanted - set(known)):
         with tempfile.NamedTemporaryFile("w", suffix=".pub") as public:
             public.write(key + "\n")
             public.flush()
-            flwr(home, "supernode", "register", public.name, LINK)
+            known[key] = str(flwr(home, "supernode", "register", public.name, LINK)["node-id"])
+        _write(path, json.dumps(known).encode())
     for key in sorted(set(known) - wanted):
-        flwr(home, "supernode", "unregister", known[key], LINK)
+        flwr(home, "supernode", "unregister", known.pop(key), LINK)
+        _write(path, json.dumps(known).encode())
 
 
 def flwr(home: CoordinatorHome, *arguments: str) -> dict[str, Any]:
@@ -113,7 +120,3 @@ def flwr(home: CoordinatorHome, *arguments: str) -> dict[str, Any]:
             remedy="Is it running? sottovoce server start",
         )
     return told
-
-
-def _stripped(key: str) -> str:
-    return " ".join(key.split()[:2])

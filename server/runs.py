@@ -8,11 +8,12 @@ from pathlib import Path
 
 from pipeline.configfile import load_config
 from privacy.errors import FederationError
+from server.app import END
 from server.home import LINK, CoordinatorHome
 from server.roster import flwr
 
-POLL_SECONDS = 0.5
-STATUS_SECONDS = 3.0
+POLL_SECONDS, QUIET_SECONDS = 0.25, 15.0
+"""Asking the SuperLink starts Flower's command line, a second of work: only at the end, or when nothing is heard."""
 
 
 def submit(home: CoordinatorHome, config: Path) -> str:
@@ -28,23 +29,23 @@ def submit(home: CoordinatorHome, config: Path) -> str:
 
 def follow(home: CoordinatorHome, run: str, say: Callable[[str], None]) -> None:
     """Tell what the run's driver writes until it has ended. Raises FederationError when it failed."""
-    log, at, looked = home.workspace / f"run-{run}.log", 0, 0.0
+    log, at, heard, over = home.workspace / f"run-{run}.log", 0, time.monotonic(), False
     while True:
-        now = time.monotonic()
+        content = log.read_bytes()[at:] if log.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        at += len(whole)
+        for line in whole.decode(errors="replace").splitlines():
+            heard = time.monotonic()
+            if line != END:
+                say(line)
         ended = ""
-        if now - looked > STATUS_SECONDS:
-            looked = now
-            status = state(home, run)
-            ended = status if status.startswith("finished") else ""
-        if log.exists():
-            with log.open(errors="replace") as lines:
-                lines.seek(at)
-                for line in lines:
-                    say(line.rstrip())
-                at = lines.tell()
+        over = over or whole.endswith(f"{END}\n".encode())
+        if over or time.monotonic() - heard > QUIET_SECONDS:
+            heard = time.monotonic()
+            ended = state(home, run)
         if ended == "finished:completed":
             return
-        if ended:
+        if ended.startswith("finished"):
             raise FederationError(
                 f"run {run} ended as {ended.partition(':')[2]}",
                 remedy="The same command goes on where it stopped. Its log: " + str(log),
