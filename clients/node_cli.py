@@ -84,7 +84,7 @@ def start(home: HomeArgument = DEFAULT) -> None:
     name, coordinator = node.home.policy.name, node.connection.coordinator
     node.run(
         stopped,
-        ready=lambda: _say(f"{name} takes part in the federation at {coordinator}      Ctrl-C stops it"),
+        ready=lambda: _say(f"{name} is up and connects to {coordinator} by itself      Ctrl-C stops it"),
         say=_say,
     )
     _say("stopped: nothing is lost, start it again when you like")

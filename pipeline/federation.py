@@ -98,14 +98,23 @@ class Federation:
     def join(self, expected: int | None = None) -> dict[str, JoinReply]:
         """Ask every connected node who it is. Waits for `expected` nodes, or at least for the minimum cohort.
 
-        Raises CohortTooSmall when fewer than the minimum joined. Two nodes with one name: both are excluded.
+        A node that was lost on the way, and may come back, is waited for as well. Raises CohortTooSmall when fewer
+        than the minimum joined. Two nodes with one name: both are excluded.
         """
-        nodes = self._wait_for_nodes(expected or self.min_cohort)
-        labels = {f"node {node}": node for node in nodes}
+        enough, deadline = expected or self.min_cohort, time.monotonic() + self.timeout
+        labels: dict[str, int] = {}
         asked: Asked[JoinReply] = Asked()
-        request = JoinRequest(version=own_version())
-        for item in self._send(Action.JOIN, request, JoinReply, labels, {}):
-            self._sort(item, asked)
+        while True:
+            nodes = {f"node {node}": node for node in self._wait_for_nodes(enough, deadline)}
+            labels |= nodes
+            again = {label: node for label, node in nodes.items() if label not in asked.clients}
+            asked.failures.clear()
+            for item in self._send(Action.JOIN, JoinRequest(version=own_version()), JoinReply, again, {}):
+                self._sort(item, asked)
+            lost = any(failure.code.startswith("flower-") for failure in asked.failures)
+            if len(asked.answers) >= enough or not lost or time.monotonic() > deadline:
+                break
+            time.sleep(1.0)
         by_name: dict[str, list[Answer[JoinReply]]] = {}
         for answer in asked.answers:
             by_name.setdefault(answer.reply.name, []).append(answer)
@@ -174,8 +183,7 @@ class Federation:
                 remedy="Mend those clients and run the same command again: it goes on where it stopped.",
             )
 
-    def _wait_for_nodes(self, least: int) -> list[int]:
-        deadline = time.monotonic() + self.timeout
+    def _wait_for_nodes(self, least: int, deadline: float) -> list[int]:
         while True:
             nodes = sorted(self.grid.get_node_ids())
             if len(nodes) >= least or time.monotonic() > deadline:

@@ -17,7 +17,7 @@ from pathlib import Path
 from pipeline.environment import quiet_environment
 from privacy.errors import FederationError, PortInUse
 
-FIRST_PAUSE, LONGEST_PAUSE, HEALTHY = 0.5, 30.0, 60.0
+FIRST_PAUSE, LONGEST_PAUSE, HEALTHY = 0.5, 10.0, 60.0
 """Seconds: pause before a restart, doubled up to the longest; a process that ran for so long starts from the first."""
 PATIENCE = 10.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -83,8 +84,13 @@ def _write(path: Path, content: bytes) -> None:
 
 def tell_superlink(home: CoordinatorHome) -> None:
     """Make the running SuperLink know exactly the node keys of the admitted clients. Raises FederationError."""
-    path = home.root / "nodes.json"  # Flower lists nodes by number only
-    numbers: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    with open(home.root / "nodes.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two at once would both register the same key
+        _register(home, home.root / "nodes.json")
+
+
+def _register(home: CoordinatorHome, path: Path) -> None:
+    numbers: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}  # Flower lists nodes by number only
     there = {str(node["node-id"]) for node in flwr(home, "supernode", "list", LINK)["nodes"]}
     known = {key: number for key, number in numbers.items() if number in there}
     entries = Roster(home.root / "roster.json").entries().values()

@@ -1,0 +1,136 @@
+"""A client's own commands and checks: what init makes, and what is refused before anything starts."""
+
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from typer.testing import CliRunner
+
+import sottovoce
+from clients.home import Home
+from clients.node import Node
+from clients.supernode import Pace
+from pipeline.card import ClientCard
+from privacy.errors import ConfigError, LedgerMissing, NotFound, SecretExposed
+from privacy.keys import Identity
+from server.home import CoordinatorHome, ServerSettings
+
+
+def make_card(name: str, number: int) -> ClientCard:
+    """The card of an invented client; equal numbers, equal keys."""
+    key = ec.derive_private_key(10_000 + number, ec.SECP384R1()).public_key()
+    node_key = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
+    return ClientCard(name=name, public_keys=Identity(bytes([number]) * 64).public.hex(), node_key=node_key)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Path:
+    return CoordinatorHome.create(tmp_path / "server", ServerSettings(name="lab")).root / "ca.crt"
+
+
+def init(home: Path, source: Path, authority: Path, *more: str) -> str:
+    arguments = ["client", "init", str(home), "--name", "east", "--source", str(source), "--ca", str(authority)]
+    arguments += ["--lifetime-epsilon", "5", "--min-cohort", "4", "--forbid", "name, street"]
+    arguments += ["--coordinator", "example.org:9443", *more]
+    result = CliRunner().invoke(sottovoce.app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def node(tmp_path: Path, dataset: Path, authority: Path) -> Node:
+    init(tmp_path / "east", dataset, authority)
+    return Node(Home(tmp_path / "east"))
+
+
+def test_init_makes_a_home_with_policy_keys_ledger_and_card(tmp_path: Path, dataset: Path, authority: Path) -> None:
+    said = init(tmp_path / "east", dataset, authority)
+    node = Node(Home(tmp_path / "east"))
+    assert node.card.fingerprint in said
+    policy = node.home.policy
+    assert (policy.lifetime_epsilon, policy.min_cohort, policy.require_masks) == (5.0, 4, True)
+    assert policy.forbidden_columns == ("name", "street")
+    assert node.home.ledger.spent() == 0
+    assert node.card.public_keys == node.home.identity.public.hex()
+    for name in ("identity.key", "digest.key", "node.key", "superexec.secret"):
+        assert (node.root / name).stat().st_mode & 0o077 == 0
+    assert b"PRIVATE" not in (node.root / "card.json").read_bytes()
+    node.check()
+    assert node.process is None
+
+
+def test_init_asks_for_what_it_was_not_told(tmp_path: Path, dataset: Path, authority: Path) -> None:
+    answers = f"east\n{dataset}\n3\n6\nname\nexample.org:1\n{authority}\n"
+    result = CliRunner().invoke(
+        sottovoce.app, ["client", "init", str(tmp_path / "asked")], input=answers, catch_exceptions=False
+    )
+    assert result.exit_code == 0, result.output
+    assert Home(tmp_path / "asked").policy.lifetime_epsilon == 3.0
+    assert "no server can change it" in result.output
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (("--source", "nowhere.csv"), "no such file"),
+        (("--ca", "nowhere.crt"), "no such file"),
+        (("--ca", __file__), "not a certificate"),
+        (("--lifetime-epsilon", "-1"), "lifetime_epsilon"),
+        (("--min-cohort", "1"), "min_cohort"),
+        (("--name", "Not A Name"), "name"),
+        (("--coordinator", "https://example.org"), "coordinator"),
+    ],
+)
+def test_init_refuses_what_cannot_be(
+    tmp_path: Path, dataset: Path, authority: Path, changed: tuple[str, str], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        init(tmp_path / "east", dataset, authority, *changed)
+
+
+def test_a_home_is_made_once(tmp_path: Path, dataset: Path, authority: Path, node: Node) -> None:
+    ledger = node.home.ledger.path.read_bytes()
+    with pytest.raises(ConfigError, match="is a client home already"):
+        init(node.root, dataset, authority)
+    assert node.home.ledger.path.read_bytes() == ledger
+
+
+def test_what_would_fail_later_is_refused_before_anything_starts(node: Node, tmp_path: Path) -> None:
+    (node.root / "node.key").chmod(0o640)
+    with pytest.raises(SecretExposed, match="0640"):
+        node.check()
+    (node.root / "node.key").chmod(0o600)
+    policy = node.root / "policy.yaml"
+    good = policy.read_text()
+    policy.write_text(good + "lifetime_epsilom: 80\n")
+    with pytest.raises(ConfigError, match=r"lifetime_epsilom.*Did you mean lifetime_epsilon"):
+        Node(Home(node.root)).check()
+    policy.write_text(good.replace("stays.csv", "gone.csv"))
+    with pytest.raises(ConfigError, match=r"gone\.csv"):
+        Node(Home(node.root)).check()
+    policy.write_text(good)
+    (node.root / "connection.yaml").unlink()
+    with pytest.raises(ConfigError, match="does not know its coordinator"):
+        Node(Home(node.root)).check()
+    with pytest.raises(NotFound, match="not a client's home"):
+        CliRunner().invoke(sottovoce.app, ["client", "start", str(tmp_path / "none")], catch_exceptions=False)
+
+
+def test_a_node_without_its_ledger_does_not_start(node: Node) -> None:
+    node.home.ledger.path.unlink()
+    with pytest.raises(LedgerMissing):
+        node.check()
+
+
+def test_a_supernode_looks_eagerly_only_while_messages_come() -> None:
+    now, slept = [1000.0], []
+    pace = Pace(clock=lambda: now[0], sleep=slept.append)
+    pulled = iter([None, 7, None])
+    pull = pace.watching(lambda: next(pulled))
+    for later in (0.0, 1.0, 59.0, 61.0):
+        now[0] = 1000.0 + later
+        if later < 59:
+            pull()
+        pace.sleep(3)
+    assert slept == [3, 0.25, 0.25, 3]
