@@ -167,7 +167,7 @@ def _how(plan: DPPlan) -> str:
     if plan.unit == "client":
         return (
             f"  {plan.rounds} rounds; an update is clipped to {plan.clipping_norm:g}; noise multiplier [bold]"
-            f"{plan.noise_multiplier:.3f}[/] together, divided among {plan.honest} honest clients"
+            f"{plan.noise_multiplier:.3f}[/] together, divided among {plan.cohort - plan.colluders} honest clients"
         )
     return (
         f"  {plan.rounds} rounds x {plan.steps_per_round} steps; sampling rate {plan.sampling_rate:.4f}; clipping norm "

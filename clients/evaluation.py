@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from clients.execution import Counts, ExecutionState, blob
+from clients.execution import Counts, ExecutionState, blob, sealed_once
 from clients.home import Home
 from clients.planning import evaluation_of
 from clients.preprocessing import load_split
@@ -34,11 +34,12 @@ def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> t
     if request.seen is not None:
         home.ledger.follows(request.seen)
     release, shares = evaluation_of(request.privacy, request.training, request.shares)
-    terms = state.membership.agreed_noise(request.attempt, shares, request.shares)
+    terms = state.membership.agreed_noise(request.attempt, shares)
     noise = release.noise_multiplier if shares is None else ONE_CLIENT * shares.deviation / shares.clipping_norm
     statement = state.membership.statement("evaluate", 1, request.attempt, terms)
     holder = state.membership.holder(request.attempt.generation)
-    if (made := state.stored("evaluate", holder)) is None:
+    key = sealed_once("evaluate", statement, shares)
+    if (made := state.stored(key, holder)) is None:
         if home.ledger.has(charge):
             raise RoundLost("this evaluation was charged and then interrupted here; it is not made twice", travels=True)
         split = load_split(home, request.features, "held-out", request.holdout)
@@ -51,7 +52,7 @@ def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> t
         if noise:
             counts = counts + SecureNoise().discrete_gaussian(noise, len(counts))
         made = holder.integers(counts)
-        state.store("evaluate", holder, made)
+        state.store(key, holder, made)
     home.ledger.commit(charge)
     reply = EvaluateReply(head=home.ledger.head(), noise=noise)
     return reply, {"sealed": holder.seal(made, statement)}
@@ -68,7 +69,8 @@ def score_counts(
     scores: np.ndarray[tuple[int], np.dtype[np.float64]], labels: Matrix, bins: int
 ) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
     """Exact counts [2, bins] of the scores of each class."""
-    bounded = np.clip(scores, 1e-12, 1 - 1e-12)
+    # A score that is not a number must not be told from others: an error here would say that such a record exists.
+    bounded = np.clip(np.nan_to_num(scores, nan=0.5), 1e-12, 1 - 1e-12)
     spread = 1 / (1 + ((1 - bounded) / bounded) ** (1 / SPREAD))
     at = np.minimum((spread * bins).astype(np.int64), bins - 1)
     counts = np.zeros((2, bins), dtype=np.int64)

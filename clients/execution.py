@@ -23,6 +23,8 @@ from privacy.errors import ProtocolError, ReplayRefused, SumRejected
 from privacy.group import Group
 from privacy.plan import DPPlan
 from privacy.quantise import Floats
+from privacy.shares import NoiseShares
+from privacy.statement import Statement
 from privacy.stream import Words
 from privacy.sums import Holder
 
@@ -151,6 +153,15 @@ class ExecutionState:
         others = sorted(self.folder.parent.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
         for old in others[KEPT_EXECUTIONS:]:
             shutil.rmtree(old, ignore_errors=True)
+
+
+def sealed_once(key: str, statement: Statement, shares: NoiseShares | None) -> str:
+    """The name under which a vector is kept to be sealed again.
+
+    With noise of its own a client may seal it for a smaller cohort. With a share only it may not: two sums over
+    cohorts that differ by one client would tell that client's update with one share of noise.
+    """
+    return key if shares is None else f"{key}-{statement.digest[:16]}"
 
 
 def blob(blobs: dict[str, bytes], name: str) -> bytes:

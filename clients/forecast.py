@@ -85,11 +85,11 @@ class Forecast:
                 steps = math.ceil(self.settings.training.local_epochs * plan.examples / batch) * plan.rounds
                 changed = replace(plan, sampling_rate=rate).steps(steps)
                 yield self._point("batch", str(batch), changed, factor == 1)
-        for present in sorted({1, plan.honest // 2, plan.honest, 2 * plan.honest, 4 * plan.honest} - {0}):
+        for present in sorted({1, self._honest // 2, self._honest, 2 * self._honest, 4 * self._honest} - {0}):
             if plan.unit == "client":
-                noise = plan.noise_multiplier * math.sqrt(present / plan.honest)
+                noise = plan.noise_multiplier * math.sqrt(present / self._honest)
                 changed = replace(run, noise_multiplier=noise)
-                yield self._point("honest clients", str(present), changed, present == plan.honest)
+                yield self._point("honest clients", str(present), changed, present == self._honest)
 
     def alternatives(self) -> Iterator[Alternative]:
         """The noise that other settings need; a setting that cannot be planned is left out."""
@@ -113,6 +113,10 @@ class Forecast:
                 yield f"expected batch {batch}", _with(settings, "training", expected_batch=batch), cohort
         for clients in (2 * cohort, 10 * cohort):
             yield f"{clients} clients", _with(settings, "federation", min_cohort=clients), clients
+
+    @property
+    def _honest(self) -> int:
+        return self.plan.shares.honest if self.plan.shares else 1
 
     @property
     def _cohort(self) -> int:

@@ -90,9 +90,9 @@ class Home:
         return mac.hexdigest()[:32]
 
     @property
-    def hash_key(self) -> str:
-        """Key of the places of records: sixteen characters, never leaves."""
-        return self.digest(b"places")[:16]
+    def place_key(self) -> bytes:
+        """Key of the places of records: sixteen bytes, never leaves."""
+        return bytes.fromhex(self.digest(b"places"))
 
     def snapshot_folder(self, snapshot: str) -> Path:
         return self.root / "snapshots" / snapshot

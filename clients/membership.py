@@ -9,7 +9,7 @@ from typing import Any
 
 from clients.files import read_json, write_atomically
 from clients.home import Home
-from pipeline.protocol import Attempt, Shares, SumRef
+from pipeline.protocol import Attempt, SumRef
 from privacy.errors import CohortTooSmall, PlanInvalid, ProtocolError, ReplayRefused
 from privacy.group import Group, Terms
 from privacy.keys import KEY_BYTES, PublicKeys, Roster, read_secret, write_secret
@@ -58,19 +58,22 @@ class Membership:
         self.home.policy.permit_cohort(len(set(attempt.cohort)))
         return Statement(self.execution, purpose, number, attempt.cohort, terms)
 
-    def agreed_noise(self, attempt: Attempt, shares: NoiseShares | None, request: Shares | None) -> str:
+    def agreed_noise(self, attempt: Attempt, shares: NoiseShares | None) -> str:
         """The terms of a sum with shared noise. Raises CohortTooSmall, PlanInvalid when it would not protect the sum.
 
         Only with masks is it sure that the sum is opened over the whole attempt or not at all.
         """
-        if shares is None or request is None:
+        if shares is None:
             return ""
         present = len(set(attempt.cohort))
-        if present < request.cohort:
-            raise CohortTooSmall(f"{present} clients, the noise was divided among {request.cohort}", travels=True)
-        if not self._listing(attempt.generation)["masks"]:
+        if present < shares.cohort:
+            raise CohortTooSmall(f"{present} clients, the noise was divided among {shares.cohort}", travels=True)
+        listing = self._listing(attempt.generation)
+        if not listing["masks"] or listing["scheme"] == "none":
             raise PlanInvalid(
-                "client-level privacy needs pairwise masks", remedy="Set encryption.masks: true.", travels=True
+                "client-level privacy needs encryption and pairwise masks",
+                remedy="Set encryption.scheme: bfv and encryption.masks: true.",
+                travels=True,
             )
         return shares.text
 

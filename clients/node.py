@@ -43,14 +43,7 @@ class Node:
     @classmethod
     def create(cls, home: Home, coordinator: str, authority: Path) -> Node:
         """Give a home a node key, a card, and the root certificate it knows its coordinator by. Raises ConfigError."""
-        connection = parse(Connection, {"coordinator": coordinator}, "--coordinator")
-        try:
-            pem = authority.read_bytes()
-            x509.load_pem_x509_certificate(pem)
-        except (OSError, ValueError):
-            raise ConfigError(
-                f"{authority} is not a certificate", remedy="The operator hands out the file ca.crt of its home."
-            ) from None
+        connection, pem = cls.introduction(coordinator, authority)
         key = ec.generate_private_key(ec.SECP384R1())
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
@@ -63,6 +56,19 @@ class Node:
         card = ClientCard(name=home.policy.name, public_keys=home.identity.public.hex(), node_key=public.decode())
         write_atomically(home.root / "card.json", card.model_dump_json(indent=1).encode())
         return cls(home)
+
+    @staticmethod
+    def introduction(coordinator: str, authority: Path) -> tuple[Connection, bytes]:
+        """Where the coordinator is, and its certificate in PEM. Raises ConfigError; nothing is written."""
+        connection = parse(Connection, {"coordinator": coordinator}, "--coordinator")
+        try:
+            pem = authority.read_bytes()
+            x509.load_pem_x509_certificate(pem)
+        except (OSError, ValueError):
+            raise ConfigError(
+                f"{authority} is not a certificate", remedy="The operator hands out the file ca.crt of its home."
+            ) from None
+        return connection, pem
 
     @property
     def connection(self) -> Connection:
@@ -97,7 +103,7 @@ class Node:
             env = python_environment(self.root / "flwr")
             secret = str(self.root / "superexec.secret")
             supernode = [
-                *(sys.executable, "-m", "clients.supernode"),
+                *(sys.executable, "-P", "-m", "clients.supernode"),
                 *("--superlink", self.connection.coordinator),
                 *("--root-certificates", str(self.root / "ca.crt")),
                 *("--auth-supernode-private-key", str(self.root / "node.key")),
@@ -105,19 +111,23 @@ class Node:
                 *("--host", "127.0.0.1", "--port", str(runtime)),
                 *("--isolation", "process", "--superexec-auth-secret-file", secret),
             ]
-            executor = [sys.executable, "-m", "clients.executor", f"127.0.0.1:{runtime}", secret]
+            executor = [sys.executable, "-P", "-m", "clients.executor", f"127.0.0.1:{runtime}", secret]
             services = [Service("supernode", supernode, env), Service("executor", executor, env)]
             Services(services, self.root / "logs").run(stopped, ready, say)
 
     @property
     def process(self) -> int | None:
         """Process id of the node that runs on this home; None: there is none."""
-        try:
-            with self._locked():
-                return None
-        except WorkspaceBusy:
-            text = (self.root / "node.lock").read_text().strip()
-            return int(text) if text.isdigit() else None
+        path = self.root / "node.lock"
+        if not path.exists():
+            return None
+        with open(path) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                text = file.read().strip()
+                return int(text) if text.isdigit() else None
+        return None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -65,7 +65,9 @@ def init(
         "require_masks": masks,
         "forbidden_columns": [column.strip() for column in forbid.split(",") if column.strip()],
     }
-    node = Node.create(Home.create(home, parse(ClientPolicy, tree, "the answers")), coordinator, ca)
+    policy = parse(ClientPolicy, tree, "the answers")
+    Node.introduction(coordinator, ca)  # before anything is written
+    node = Node.create(Home.create(home, policy), coordinator, ca)
     typer.echo(f"\n  Your fingerprint   {node.card.fingerprint}")
     typer.echo("                     read it to the operator over the phone")
     typer.echo(f"  Your card          {home / 'card.json'}   send it to the operator: nothing in it is secret")

@@ -37,7 +37,7 @@ def make_plan(privacy: Privacy, training: TrainingConfig, examples: int, shares:
         )
     if shares is None or shares.cohort <= privacy.colluders:
         raise ProtocolError("client-level privacy without the noise of an honest cohort", travels=True)
-    noise = NoiseShares(shares.noise_multiplier, privacy.clipping_norm, shares.cohort - privacy.colluders)
+    noise = NoiseShares(shares.noise_multiplier, privacy.clipping_norm, shares.cohort, privacy.colluders)
     return DPPlan.client_level(epsilon=privacy.epsilon, delta=privacy.delta, shares=noise, **shape)
 
 

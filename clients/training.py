@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from clients.execution import ExecutionState, GlobalModel, Weights, blob
+from clients.execution import ExecutionState, GlobalModel, Weights, blob, sealed_once
 from clients.home import Home
 from clients.planning import afford, charges, make_plan
 from clients.preprocessing import Split, load_split
@@ -29,22 +29,23 @@ from privacy.population import EVERYONE
 def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[TrainReply, Blobs]:
     """Raises BudgetExhausted, PlanInvalid, CohortTooSmall, SumRejected, RoundLost, LedgerRolledBack, ProtocolError."""
     state = ExecutionState(home, request.execution)
-    key, charge = f"train-{request.round}", f"{request.execution}/train/{request.round}"
+    charge = f"{request.execution}/train/{request.round}"
     if request.seen is not None:
         home.ledger.follows(request.seen)
     split = load_split(home, request.features, "training", request.holdout)
     plan = state.plan() or _plan(state, request, split)
-    terms = state.membership.agreed_noise(request.attempt, plan.shares, request.shares)
+    terms = state.membership.agreed_noise(request.attempt, plan.shares)
     statement = state.membership.statement("train", request.round, request.attempt, terms)
     holder = state.membership.holder(request.attempt.generation)
+    key = sealed_once(f"train-{request.round}", statement, plan.shares)
     state.refuse_if_closed()
     if (update := state.stored(key, holder)) is not None:
         home.ledger.commit(charge)
         return TrainReply(head=home.ledger.head()), {"sealed": holder.seal(update, statement)}
     if home.ledger.has(charge):
         raise RoundLost("this round was charged and then interrupted here; it is not trained twice", travels=True)
-    if request.round > request.training.rounds:
-        raise ProtocolError(f"round {request.round} of {request.training.rounds}", travels=True)
+    if request.round > plan.rounds:
+        raise ProtocolError(f"round {request.round} of {plan.rounds}", travels=True)
     before = state.advance(_current(state, request, blobs), request.sums, blobs, request.encryption.bound)
 
     home.ledger.reserve(charge, [plan.round()], EVERYONE if plan.shares else split.population)

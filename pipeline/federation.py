@@ -117,11 +117,13 @@ class Federation:
             time.sleep(1.0)
         by_name: dict[str, list[Answer[JoinReply]]] = {}
         for answer in asked.answers:
-            by_name.setdefault(answer.reply.name, []).append(answer)
-        for name, answers in by_name.items():
-            if self._admitted is not None and self._admitted.get(name) != answers[0].reply.public_keys:
+            name = answer.reply.name
+            if self._admitted is not None and self._admitted.get(name) != answer.reply.public_keys:
                 self.exclude(asked, Failure(name, "not-admitted", "the roster has no client of this name and keys"))
-            elif len(answers) > 1:
+            else:
+                by_name.setdefault(name, []).append(answer)
+        for name, answers in by_name.items():
+            if len(answers) > 1:
                 self.exclude(asked, Failure(name, "duplicate-name", f"{len(answers)} nodes use this name"))
             else:
                 self._nodes[name] = labels[answers[0].client]

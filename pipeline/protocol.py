@@ -53,6 +53,9 @@ ClientName = str
 LedgerHead = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """Hash of the last row of a client's ledger."""
 
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+"""A keyed digest by one client: names a folder of its home, and nothing outside."""
+
 HexSignature = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 
 
@@ -95,13 +98,13 @@ class IngestRequest(Frozen):
 
 
 class IngestReply(Frozen):
-    snapshot: str = Field(description="Keyed digest of the snapshot's content.")
+    snapshot: Digest = Field(description="Keyed digest of the snapshot's content.")
 
 
 class ValidateRequest(Frozen):
     contract: DataContract
     checks: ValidationConfig
-    snapshot: str
+    snapshot: Digest
 
 
 class Outcome(Frozen):
@@ -118,12 +121,12 @@ class ValidateReply(Frozen):
 
 class PreprocessRequest(Frozen):
     spec: FeatureSpec
-    snapshot: str
+    snapshot: Digest
     holdout: float
 
 
 class PreprocessReply(Frozen):
-    features: str = Field(description="Keyed digest of the preprocessed data.")
+    features: Digest = Field(description="Keyed digest of the preprocessed data.")
 
 
 class SumRef(Frozen):
@@ -151,7 +154,7 @@ class Attempt(Frozen):
 class Shares(Frozen):
     """How a cohort divides the noise of client-level privacy. Each client checks that it suffices."""
 
-    noise_multiplier: float = Field(gt=0, allow_inf_nan=False)
+    noise_multiplier: float = Field(ge=0.01, le=1e6)
     cohort: int = Field(ge=2, description="Fewest clients in any sum.")
 
 
@@ -159,7 +162,7 @@ class TrainRequest(Frozen):
     """One round. Blobs: `sum-<k>` for each sum, in order, and in the first round `initial`, float32 little-endian."""
 
     execution: Execution
-    features: str
+    features: Digest
     spec: FeatureSpec
     model: ModelConfig
     privacy: Privacy
@@ -184,7 +187,7 @@ class EvaluateRequest(Frozen):
     """Counts on the held-out rows. Blob: `weights`, float32 little-endian."""
 
     execution: Execution
-    features: str
+    features: Digest
     spec: FeatureSpec
     model: ModelConfig
     privacy: Privacy

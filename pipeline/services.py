@@ -19,17 +19,18 @@ from privacy.errors import FederationError, PortInUse
 
 FIRST_PAUSE, LONGEST_PAUSE, HEALTHY = 0.5, 10.0, 60.0
 """Seconds: pause before a restart, doubled up to the longest; a process that ran for so long starts from the first."""
-PATIENCE = 10.0
+PATIENCE, COMING_UP = 10.0, 90.0
 
 
 @dataclass(frozen=True)
 class Service:
-    """One process. port: on loopback, waited for before the next service starts."""
+    """One process. port, host: where it listens; waited for before the next service starts."""
 
     name: str
     command: Sequence[str]
     env: Mapping[str, str]
     port: int | None = None
+    host: str = "127.0.0.1"
 
 
 @dataclass
@@ -92,15 +93,20 @@ class Services:
             )
 
     def _wait_for(self, one: _Running, stopped: threading.Event) -> None:
-        port = one.service.port
+        port, deadline = one.service.port, time.monotonic() + COMING_UP
         while port is not None and not stopped.is_set():
+            if time.monotonic() > deadline:
+                raise FederationError(
+                    f"{one.service.name} does not listen on port {port} after {COMING_UP:.0f} s",
+                    remedy=f"See {self._logs / one.service.name}.log",
+                )
             if one.process.poll() is not None:
                 raise FederationError(
                     f"{one.service.name} ended with {one.process.returncode} before it listened on port {port}: "
                     f"{self._last_words(one.service)}",
                     remedy=f"See {self._logs / one.service.name}.log",
                 )
-            if listens(port):
+            if listens(port, one.service.host):
                 return
             stopped.wait(0.1)
 
@@ -121,10 +127,10 @@ class Services:
             one.process, one.begun, one.again = self._start(one.service), now, 0.0
 
 
-def listens(port: int) -> bool:
-    """Whether something on loopback accepts connections there."""
+def listens(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether something accepts connections there; for all addresses of the machine, on loopback."""
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        socket.create_connection(({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port), timeout=1).close()  # noqa: S104
     except OSError:
         return False
     return True
@@ -156,6 +162,8 @@ def python_environment(flwr_home: Path) -> dict[str, str]:
     flwr_home.mkdir(parents=True, exist_ok=True, mode=0o700)
     binaries = Path(sys.executable).parent
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_AUTH", "COV"))}
+    for name in ("NO_PROXY", "no_proxy"):  # loopback is not for a proxy: it would see task tokens
+        kept[name] = ",".join(filter(None, (kept.get(name), "127.0.0.1,localhost")))
     return {**kept, "FLWR_HOME": str(flwr_home), "PATH": f"{binaries}{os.pathsep}{kept.get('PATH', '')}"}
 
 

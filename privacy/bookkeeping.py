@@ -19,6 +19,11 @@ from torch.nn.grad import conv2d_weight
 
 Layer = nn.Linear | nn.Conv2d
 
+SCALE = 2.0**30
+"""Gradients are computed so many times larger, exactly: the square of 1e-23 is zero in float32, and times the square of
+an input of 1e19 that would hide a norm of 1e-4 from clipping. Norms above 1e10 overflow: such a record is dropped.
+"""
+
 
 class LayerReused(Exception):
     """A layer is used twice in one pass: its norm is not that of one product."""
@@ -71,14 +76,15 @@ class Bookkeeper:
         with self._frozen():
             each = loss(self._model(features).squeeze(1), labels)
             layers = list(self._outputs)
-            gradients = torch.autograd.grad(each, list(self._outputs.values()), torch.ones_like(each))
+            gradients = torch.autograd.grad(each, list(self._outputs.values()), torch.full_like(each, SCALE))
         with torch.no_grad():
             parts = [
                 _squared_norms(layer, self._inputs[layer], gradient)
                 for layer, gradient in zip(layers, gradients, strict=True)
             ]
             squares = functools.reduce(torch.add, parts)
-            factors = (self._clipping_norm / (squares.sqrt() + 1e-6)).clamp(max=1.0)  # the small number is Opacus's
+            norms = squares.sqrt().div_(SCALE)
+            factors = (self._clipping_norm / (norms + 1e-6)).clamp(max=1.0) / SCALE  # the small number is Opacus's
             good = None if math.isfinite(squares.sum()) else torch.isfinite(squares).nonzero().squeeze(1)
             for layer, gradient in zip(layers, gradients, strict=True):
                 if good is None:

@@ -3,7 +3,7 @@
     SottovoceError (1)
     |-- ConfigError (2)         ConfigUnknownKey
     |-- DataError (3)           SourceMissing  ColumnMissing  ContractViolated  TooFewRows  ForbiddenColumn
-    |-- PrivacyError (4)        PlanInvalid  BudgetExhausted  ReplayRefused  SumRejected  SecretExposed
+    |-- PrivacyError (4)        PlanInvalid  BudgetExhausted  ReplayRefused  SumRejected  SecretExposed  ActionForbidden
     |   |                       KeyMismatch
     |   `-- LedgerError         LedgerMissing  LedgerCorrupt  LedgerRolledBack
     |-- FederationError (5)     CohortTooSmall  ProtocolError  VersionMismatch  RevealDisagreement

@@ -37,8 +37,8 @@ class DPPlan:
     """How one client trains in one run. `examples` is the client's own row count and never leaves it.
 
     epsilon is the run's target; with `unit == "none"` it is infinite and the noise multiplier 0. weight, in (0, 1]:
-    what the client's update is multiplied by in the sum. honest: how many clients' noise shares the noise multiplier
-    counts on; 1: the client adds all of the noise itself, in every step.
+    what the client's update is multiplied by in the sum. cohort, colluders: among how many clients the noise is divided
+    and how many of them are not counted on; 1 and 0: the client adds all of the noise itself, in every step.
     """
 
     unit: Unit
@@ -52,7 +52,8 @@ class DPPlan:
     epsilon: float
     delta: float
     weight: float = 1.0
-    honest: int = 1
+    cohort: int = 1
+    colluders: int = 0
 
     @classmethod
     def record_level(
@@ -112,7 +113,8 @@ class DPPlan:
             noise_multiplier=shares.noise_multiplier,
             epsilon=epsilon,
             delta=delta,
-            honest=shares.honest,
+            cohort=shares.cohort,
+            colluders=shares.colluders,
             **cls._shape(examples, expected_batch, epochs),
         )
         if delta >= 1 / shares.honest:
@@ -164,7 +166,9 @@ class DPPlan:
     @property
     def shares(self) -> NoiseShares | None:
         """At client level: the share of the cohort's noise that this client adds to its update."""
-        return NoiseShares(self.noise_multiplier, self.clipping_norm, self.honest) if self.unit == "client" else None
+        if self.unit != "client":
+            return None
+        return NoiseShares(self.noise_multiplier, self.clipping_norm, self.cohort, self.colluders)
 
     def steps(self, count: int) -> Release:
         """The release that `count` optimizer steps make by themselves; only with DP-SGD, or without privacy."""

@@ -12,6 +12,7 @@ True
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -62,17 +63,21 @@ class Quantiser:
 
     def within(self, values: Floats, dither: bytes, norm: float) -> Floats:
         """`values` scaled down until that which `encode` makes of them, rounding included, has an L2 norm of at most
-        `norm`. Raises PlanInvalid when the rounding alone has more."""
-        for _ in range(50):
+        `norm`. Raises PlanInvalid when the rounding alone might have more: it depends on public numbers only."""
+        rounding = self.resolution / 2 * math.sqrt(len(values))
+        if rounding >= norm:
+            raise PlanInvalid(
+                f"rounding {len(values):,} values to levels of {self.resolution:.1e} alone exceeds the clipping norm",
+                remedy="Take fewer clients, a smaller model, or a larger privacy.epsilon.",
+                travels=True,
+            )
+        for _ in range(20):
             size = float(np.linalg.norm(self.decode_sum(self.encode(values, dither), [dither], len(values))))
             if size <= norm:
                 return values
             values = values * (0.999 * norm / size)
-        raise PlanInvalid(
-            f"rounding {len(values):,} values to levels of {self.resolution:.1e} alone exceeds the clipping norm",
-            remedy="Take fewer clients, a smaller model, or a larger privacy.epsilon.",
-            travels=True,
-        )
+        size = float(np.linalg.norm(values))
+        return values * min(1.0, 0.999 * (norm - rounding) / size)
 
     def _levels(
         self,

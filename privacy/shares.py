@@ -7,7 +7,7 @@ discrete Gaussians on the levels of the quantiser. Their sum is as good as one: 
 less than exp(-2 pi^2 s^2) for shares of s levels, and s is at least some hundreds here (Kairouz, Liu and Steinke 2021,
 arXiv 2102.06387, theorem 12).
 
->>> shares = NoiseShares(noise_multiplier=6.0, clipping_norm=1.0, honest=9)
+>>> shares = NoiseShares(noise_multiplier=6.0, clipping_norm=1.0, cohort=10, colluders=1)
 >>> shares.deviation
 2.0
 """
@@ -31,11 +31,15 @@ TAIL = 10.0
 
 @dataclass(frozen=True)
 class NoiseShares:
-    """noise_multiplier: deviation of the honest clients' noise together, over the clipping norm of one client."""
+    """noise_multiplier: deviation of the honest clients' noise together, over the clipping norm of one client.
+
+    cohort: fewest clients in any sum. colluders: of them, who is assumed to pool what it knows.
+    """
 
     noise_multiplier: float
     clipping_norm: float
-    honest: int
+    cohort: int
+    colluders: int
 
     @classmethod
     def calibrated(
@@ -49,7 +53,12 @@ class NoiseShares:
                 remedy="Raise federation.min_cohort.",
                 travels=True,
             )
-        return cls(calibrate(epsilon, delta, 1.0, releases), clipping_norm, cohort - colluders)
+        return cls(calibrate(epsilon, delta, 1.0, releases), clipping_norm, cohort, colluders)
+
+    @property
+    def honest(self) -> int:
+        """Clients whose shares nobody can take off again."""
+        return self.cohort - self.colluders
 
     @property
     def deviation(self) -> float:
@@ -64,7 +73,7 @@ class NoiseShares:
     @property
     def text(self) -> str:
         """What all clients of a sum must have agreed upon: a client told of less noise would spoil the others'."""
-        return f"{self.noise_multiplier!r}/{self.clipping_norm!r}/{self.honest}"
+        return f"{self.noise_multiplier!r}/{self.clipping_norm!r}/{self.cohort}/{self.colluders}"
 
 
 def clipped(values: Floats, norm: float) -> Floats:

@@ -53,9 +53,9 @@ class Coordinator:
             *("--runtime-api-address", f"127.0.0.1:{settings.link_port}"),
             *("--root-certificates", str(root / "ca.crt"), "--superexec-auth-secret-file", secret),
         ]
-        gateway = [sys.executable, "-m", "server.gateway", str(root)]
+        gateway = [sys.executable, "-P", "-m", "server.gateway", str(root)]
         return [
             Service("superlink", superlink, env, settings.link_port),
             Service("superexec", superexec, {**env, "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.25"}),
-            Service("gateway", gateway, env, settings.port),
+            Service("gateway", gateway, env, settings.port, settings.host),
         ]

@@ -17,9 +17,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated, Self
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.configfile import parse, read_yaml
 from pipeline.contract import Frozen
@@ -35,13 +36,19 @@ LINK = "here"
 class ServerSettings(Frozen):
     """`server.yaml`."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of the federation.")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$", description="Name of the federation.")
     host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     port: int = Field(9443, ge=1, le=65535, description="Port of the gateway: the only one clients need.")
     link_port: int = Field(9444, ge=1, le=65535, description="Port of the SuperLink, on loopback.")
-    addresses: tuple[str, ...] = Field(
+    addresses: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]{1,64}$")], ...] = Field(
         ("localhost", "127.0.0.1"), min_length=1, description="Host names and addresses clients know the gateway by."
     )
+
+    @model_validator(mode="after")
+    def _two_ports(self) -> Self:
+        if self.port == self.link_port:
+            raise ValueError("port and link_port must differ")
+        return self
 
 
 class CoordinatorHome:
@@ -119,11 +126,15 @@ class CoordinatorHome:
     @property
     def running(self) -> bool:
         """Whether a coordinator runs on this home now."""
-        try:
-            with self.locked():
-                return False
-        except WorkspaceBusy:
-            return True
+        path = self.root / "lock"
+        if not path.exists():
+            return False
+        with open(path) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
 
 _BUNDLE = """[project]

@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,10 @@ class Roster:
 
     def add(self, card: ClientCard) -> None:
         """Raises KeyMismatch when the name is another's, or a key was admitted or revoked before."""
+        with self._locked():
+            self._add(card)
+
+    def _add(self, card: ClientCard) -> None:
         entries = self.entries()
         for name, entry in entries.items():
             same = {entry.card.public_keys, entry.card.node_key} & {card.public_keys, card.node_key}
@@ -62,12 +68,19 @@ class Roster:
 
     def revoke(self, name: str) -> ClientCard:
         """Raises NotFound."""
-        entries = self.entries()
-        if name not in entries:
-            raise NotFound(f"no client {name} in the roster", remedy="See: sottovoce server roster list")
-        card = entries[name].card
-        self._write({**entries, name: Admission(card=card, revoked=True)})
-        return card
+        with self._locked():
+            entries = self.entries()
+            if name not in entries:
+                raise NotFound(f"no client {name} in the roster", remedy="See: sottovoce server roster list")
+            card = entries[name].card
+            self._write({**entries, name: Admission(card=card, revoked=True)})
+            return card
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with open(self._path.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _write(self, entries: dict[str, Admission]) -> None:
         _write(self._path, _Entries.dump_json(entries, indent=1))
@@ -95,27 +108,23 @@ def _register(home: CoordinatorHome, path: Path) -> None:
     known = {key: number for key, number in numbers.items() if number in there}
     entries = Roster(home.root / "roster.json").entries().values()
     wanted = {entry.card.node_key for entry in entries if not entry.revoked}
+    for key in sorted(set(known) - wanted):
+        flwr(home, "supernode", "unregister", known.pop(key), LINK)
+        _write(path, json.dumps(known).encode())
     for key in sorted(wanted - set(known)):
         with tempfile.NamedTemporaryFile("w", suffix=".pub") as public:
             public.write(key + "\n")
             public.flush()
             known[key] = str(flwr(home, "supernode", "register", public.name, LINK)["node-id"])
         _write(path, json.dumps(known).encode())
-    for key in sorted(set(known) - wanted):
-        flwr(home, "supernode", "unregister", known.pop(key), LINK)
-        _write(path, json.dumps(known).encode())
 
 
 def flwr(home: CoordinatorHome, *arguments: str) -> dict[str, Any]:
     """One command of Flower's own command line against the SuperLink on loopback. Raises FederationError."""
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "flwr"), *arguments, "--format", "json"],
-        env=python_environment(home.root / "flwr"),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    try:
+        done = _run_flwr(home, arguments)
+    except subprocess.TimeoutExpired:
+        raise FederationError("the SuperLink does not answer", remedy="See logs/superlink.log in its home.") from None
     try:
         told: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
@@ -126,3 +135,15 @@ def flwr(home: CoordinatorHome, *arguments: str) -> dict[str, Any]:
             remedy="Is it running? sottovoce server start",
         )
     return told
+
+
+def _run_flwr(home: CoordinatorHome, arguments: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(Path(sys.executable).parent / "flwr"), *arguments, "--format", "json"],
+        env=python_environment(home.root / "flwr"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        start_new_session=True,  # Ctrl-C is for us: a registration is finished
+    )

@@ -100,6 +100,34 @@ def test_an_action_the_policy_does_not_allow_is_refused(grid: LocalGrid, config:
     assert "ingest" in text
 
 
+def test_places_are_keyed_also_for_a_table_of_numbers(grid: LocalGrid) -> None:
+    from clients.ingestion import _places
+
+    numbers = pd.DataFrame({"a": range(500), "b": range(500)})
+    mine, other = _places(numbers, bytes(16)), _places(numbers, bytes([1]) * 16)
+    assert (mine != other).all()
+    assert 0 <= mine.min() < 0.05
+    assert 0.95 < mine.max() < 1
+    assert len(home(grid).place_key) == 16
+
+
+def test_a_score_that_is_not_a_number_is_counted_like_any_other() -> None:
+    import numpy as np
+
+    from clients.evaluation import score_counts
+
+    counts = score_counts(np.array([np.nan, np.inf, -np.inf, 0.2]), np.array([1, 1, 0, 0], dtype=np.float32), 10)
+    assert counts.sum() == 4
+
+
+def test_digests_name_nothing_outside_the_home(grid: LocalGrid, config: Config) -> None:
+    from pipeline.protocol import PreprocessRequest
+
+    for outside in ("/etc", "../../other/snapshots/" + "0" * 32, "0" * 31, "0" * 33):
+        with pytest.raises(ValueError, match="snapshot"):
+            PreprocessRequest.model_validate({"spec": {}, "snapshot": outside, "holdout": 0.2})
+
+
 def test_nothing_private_travels_when_a_client_raises(grid: LocalGrid, config: Config, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     def explode(*_: object) -> None:
         raise ValueError(SECRET)

@@ -10,7 +10,7 @@ from clients import keyring
 from clients.execution import ExecutionState
 from clients.home import Home
 from clients.roster import KnownClients
-from pipeline.protocol import Attempt, KeysRequest, Shares, SumRef
+from pipeline.protocol import Attempt, KeysRequest, SumRef
 from privacy.errors import CohortTooSmall, KeyMismatch, PlanInvalid, ProtocolError, ReplayRefused
 from privacy.group import Group, Terms
 from privacy.keys import Identity
@@ -91,15 +91,17 @@ def test_what_was_made_for_a_round_is_bound_to_its_group(state: ExecutionState) 
     assert state.stored("train-1", holders[0]) is None, "only the newest is kept"
 
 
-def test_shared_noise_needs_masks_and_its_whole_cohort(state: ExecutionState) -> None:
-    shares, attempt = NoiseShares(3.0, 1.0, 4), Attempt(generation=1, cohort=NAMES)
-    state.join(Group.create(terms()))
-    with pytest.raises(PlanInvalid, match="pairwise masks"):
-        state.membership.agreed_noise(attempt, shares, Shares(noise_multiplier=3.0, cohort=5))
-    state.join(Group.create(replace(terms(), masks=True)))
-    assert state.membership.agreed_noise(attempt, shares, Shares(noise_multiplier=3.0, cohort=5)) == shares.text
+def test_shared_noise_needs_encryption_masks_and_its_whole_cohort(state: ExecutionState) -> None:
+    shares, attempt = NoiseShares(3.0, 1.0, 5, 1), Attempt(generation=1, cohort=NAMES)
+    for scheme, masks in (("none", False), ("none", True), ("bfv", False)):
+        state.join(Group.create(replace(terms(), scheme=scheme, masks=masks)))
+        with pytest.raises(PlanInvalid, match="encryption and pairwise masks"):
+            state.membership.agreed_noise(attempt, shares)
+    state.join(Group.create(replace(terms(), scheme="bfv", masks=True)))
+    assert state.membership.agreed_noise(attempt, shares) == shares.text
     with pytest.raises(CohortTooSmall, match="divided among 6"):
-        state.membership.agreed_noise(attempt, shares, Shares(noise_multiplier=3.0, cohort=6))
+        state.membership.agreed_noise(attempt, replace(shares, cohort=6))
+    assert state.membership.agreed_noise(attempt, None) == ""
 
 
 def test_an_owner_who_demands_masks_joins_no_group_without(state: ExecutionState) -> None:

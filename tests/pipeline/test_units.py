@@ -93,6 +93,42 @@ def test_a_client_told_of_less_noise_spoils_the_sum_and_nothing_opens(tmp_path: 
     assert all("north" not in clients for clients in outcome.model.rounds.values())
 
 
+def test_a_client_that_vanishes_costs_the_round_because_nothing_is_sealed_twice(tmp_path: Path, dataset: Path) -> None:
+    """Two sums over cohorts that differ by one client would tell its update with one share of noise."""
+    federation = Federation(tmp_path, private(dataset))
+    calls: list[int] = []
+
+    def silent_once(message: Message, context: Context) -> Message | None:
+        calls.append(1)
+        return None if len(calls) == 1 else federation.grid.app(message, context)
+
+    federation.grid.faults[("north", "train")] = silent_once
+    outcome = federation.run()
+    assert [len(clients) for clients in outcome.model.rounds.values()] == [0, 6]
+    assert federation.charges("east")["train"] == 2
+
+
+def test_a_plan_is_held_to_whatever_a_later_request_says(tmp_path: Path, dataset: Path) -> None:
+    """The second round without shares, or with a smaller cohort: the client goes by the plan of the first."""
+    federation = Federation(tmp_path, private(dataset))
+    rounds: list[int] = []
+
+    def weakened(message: Message, context: Context) -> Message:
+        request, blobs = unpack(TrainRequest, message.content)
+        rounds.append(request.round)
+        if request.round == 2:
+            changed = request.model_copy(update={"shares": None, "privacy": "none"})
+            message = Message(pack(changed, blobs), message.metadata.dst_node_id, message.metadata.message_type)
+            message.metadata.__dict__["_message_id"] = "m"
+        return federation.grid.app(message, context)
+
+    federation.grid.faults[("north", "train")] = weakened
+    federation.run()
+    releases = [row.releases[0] for row in Home(federation.homes["north"]).ledger.rows() if row.kind == "reserve"]
+    assert [release.unit for release in releases] == ["client"] * 3
+    assert len({release.noise_multiplier for release in releases}) == 1
+
+
 def test_noise_that_costs_more_than_was_promised_is_refused(tmp_path: Path, dataset: Path) -> None:
     federation = Federation(tmp_path, private(dataset))
 

@@ -131,6 +131,18 @@ def test_a_record_that_is_not_finite_contributes_nothing(name: str, bad: float) 
         assert moved < 1e-5
 
 
+def test_a_norm_whose_parts_vanish_in_float32_is_still_clipped() -> None:
+    """A gradient of 1e-23 squared is zero in float32; times an input of 1e19 it is a norm of 1e-4, and has to count."""
+    model = nn.Sequential(nn.Linear(1, 1))
+    with torch.no_grad():
+        model[0].weight.zero_()
+        model[0].bias.fill_(-52.2)
+    for clip in (1e-6, 1e-5):
+        ClippedGradients(model, clip).clipped_sum(torch.tensor([[1e19]]), torch.zeros(1), EACH)
+        assert model[0].weight.grad is not None
+        assert abs(model[0].weight.grad.item()) <= clip * 1.001
+
+
 def test_an_empty_batch_gives_zeros() -> None:
     model = mlp()
     ClippedGradients(model, 0.5).clipped_sum(torch.zeros(0, 6), torch.zeros(0), EACH)

@@ -55,7 +55,7 @@ def total(holders: dict[str, Holder], updates: dict[str, Array], shares: NoiseSh
 
 @pytest.mark.parametrize("noise", [0.5, 4.0, 20.0])
 def test_shares_add_up_to_the_promised_noise(holders: dict[str, Holder], noise: float) -> None:
-    shares = NoiseShares(noise, clipping_norm=0.5, honest=4)
+    shares = NoiseShares(noise, clipping_norm=0.5, cohort=5, colluders=1)
     drawn = total(holders, dict.fromkeys(NAMES, np.zeros(6000)), shares, SecureNoise())
     expected = shares.deviation * math.sqrt(len(NAMES))
     assert drawn.std() == pytest.approx(expected, rel=0.05)
@@ -65,7 +65,7 @@ def test_shares_add_up_to_the_promised_noise(holders: dict[str, Holder], noise: 
 
 
 def test_shares_of_clients_and_of_sums_are_independent(holders: dict[str, Holder]) -> None:
-    shares = NoiseShares(4.0, 0.5, 4)
+    shares = NoiseShares(4.0, 0.5, 5, 1)
     first, second = (total(holders, dict.fromkeys(NAMES, np.zeros(3000)), shares, SecureNoise()) for _ in range(2))
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.08
     alone = [
@@ -99,7 +99,7 @@ def test_one_client_adds_at_most_the_clipping_norm(
     holders: dict[str, Holder], kind: str, size: float, seed: int, noise: float
 ) -> None:
     """Rounding to levels counts: what is added, not what was meant, is what is bounded."""
-    shares = NoiseShares(noise, clipping_norm=0.5, honest=4)
+    shares = NoiseShares(noise, clipping_norm=0.5, cohort=5, colluders=1)
     update = np.random.default_rng(seed).normal(0, size, 400)
     if kind == "spike":
         update[1:] = 0
@@ -121,7 +121,7 @@ def test_levels_too_coarse_for_the_norm_are_refused() -> None:
     holder = Holder(Group.create(terms), crowd["c0"], "c0")
     statement = Statement("e1", "train", 1, tuple(crowd))
     with pytest.raises(PlanInvalid, match="alone exceeds the clipping norm"):
-        holder.noised(np.ones(3_000_000), statement, NoiseShares(300.0, 0.01, 2), SecureNoise())
+        holder.noised(np.ones(3_000_000), statement, NoiseShares(300.0, 0.01, 3, 1), SecureNoise())
     assert Layout.for_cohort(60).lanes == 2
 
 
@@ -143,6 +143,6 @@ def test_plans_that_promise_too_much_are_refused() -> None:
     with pytest.raises(PlanInvalid, match="nobody to add noise"):
         NoiseShares.calibrated(epsilon=8.0, delta=1e-5, releases=11, clipping_norm=1.0, cohort=3, colluders=3)
     with pytest.raises(PlanInvalid, match="costs more than epsilon"):
-        DPPlan.client_level(epsilon=1.0, delta=1e-5, shares=NoiseShares(1.0, 1.0, 4), rounds=10, **SHAPE)
+        DPPlan.client_level(epsilon=1.0, delta=1e-5, shares=NoiseShares(1.0, 1.0, 5, 1), rounds=10, **SHAPE)
     with pytest.raises(PlanInvalid, match="one over the number of clients"):
-        DPPlan.client_level(epsilon=8.0, delta=0.3, shares=NoiseShares(30.0, 1.0, 4), rounds=10, **SHAPE)
+        DPPlan.client_level(epsilon=8.0, delta=0.3, shares=NoiseShares(30.0, 1.0, 5, 1), rounds=10, **SHAPE)

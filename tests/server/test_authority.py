@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.card import ClientCard
+from pipeline.services import free_port
 from privacy.errors import ConfigError, KeyMismatch, NotFound, PortInUse, SecretExposed, WorkspaceBusy
 from server import authority
 from server.coordinator import Coordinator
@@ -18,7 +19,8 @@ from tests.clients.test_node import make_card
 
 @pytest.fixture
 def home(tmp_path: Path) -> CoordinatorHome:
-    return CoordinatorHome.create(tmp_path / "server", ServerSettings(name="lab", addresses=("localhost", "127.0.0.1")))
+    settings = ServerSettings(name="lab", port=free_port(), link_port=free_port())
+    return CoordinatorHome.create(tmp_path / "server", settings)
 
 
 def test_a_new_home_is_sound_and_its_secrets_are_its_own(home: CoordinatorHome) -> None:

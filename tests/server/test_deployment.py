@@ -213,7 +213,7 @@ def test_names_and_fingerprints_cannot_be_taken(deployment: Deployment) -> None:
     assert fingerprint not in deployment.command("server", "roster", "list", *home)
 
 
-def test_a_killed_supernode_and_a_killed_superlink_come_back(deployment: Deployment) -> None:
+def test_a_killed_supernode_executor_and_gateway_come_back(deployment: Deployment) -> None:
     kinds = {"east": "clients.supernode", "south": "clients.executor", "server": "server.gateway"}
     victims = [
         next(child for child in family(deployment.processes[name]) if kind in " ".join(child.cmdline()))
