@@ -27,7 +27,9 @@ class RecordPrivacy(Frozen):
     """Record-level differential privacy by DP-SGD, adjacency add/remove one record."""
 
     unit: Literal["record"] = Field(description="What is protected: one record.")
-    epsilon: float = Field(gt=0, le=10_000, description="Epsilon of the whole run for each client.")
+    epsilon: float = Field(
+        gt=0, le=10_000, allow_inf_nan=False, description="Epsilon of the whole run for each client."
+    )
     delta: float = Field(1e-5, gt=0, lt=1, description="Delta of the whole run for each client.")
     clipping_norm: float = Field(1.0, ge=1e-3, le=1e6, description="L2 bound of one record's gradient.")
 
@@ -36,7 +38,9 @@ class ClientPrivacy(Frozen):
     """Client-level differential privacy: whole updates are clipped, and the clients share the noise."""
 
     unit: Literal["client"] = Field(description="What is protected: all the data of one client.")
-    epsilon: float = Field(gt=0, le=10_000, description="Epsilon of the whole run for each client.")
+    epsilon: float = Field(
+        gt=0, le=10_000, allow_inf_nan=False, description="Epsilon of the whole run for each client."
+    )
     delta: float = Field(1e-5, gt=0, lt=1, description="Delta of the whole run for each client.")
     clipping_norm: float = Field(1.0, ge=1e-3, le=1e6, description="L2 bound of one client's update.")
     colluders: int = Field(

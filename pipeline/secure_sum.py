@@ -56,14 +56,15 @@ class SealedSum:
     """A sum nobody has opened yet; `ref` None: there is none, because of `lost` or `rejected`.
 
     lost: clients that were charged for it but had been interrupted. rejected: clients for which the sum before it did
-    not verify; they did nothing and were charged nothing. noise: deviation of the noise in each of its values, where
-    the clients say so.
+    not verify; they did nothing and were charged nothing. present: who answered at first. noise: deviation of the
+    noise in each of its values, where the clients say so.
     """
 
     ref: SumRef | None
     sealed: bytes
     lost: tuple[ClientName, ...] = ()
     rejected: tuple[ClientName, ...] = ()
+    present: tuple[ClientName, ...] = ()
     noise: float = 0.0
 
 
@@ -94,8 +95,10 @@ class SecureSum:
         """
         attempt, again = self._membership.attempt(), False
         failures: list[Failure] = []
+        present: tuple[ClientName, ...] = ()
         while True:
             adder, asked = self._try(wanted, attempt, again)
+            present = present or tuple(asked.clients)
             failures += asked.failures
             least = self._federation.min_cohort
             if len(asked.answers) < least or not self._membership.masks or not asked.failures:
@@ -104,7 +107,7 @@ class SecureSum:
         lost = tuple(failure.client for failure in failures if failure.code == "round-lost")
         rejected = tuple(failure.client for failure in failures if failure.code == "sum-rejected")
         if len(asked.answers) < least <= len(asked.answers) + max(len(lost), len(rejected)):
-            return SealedSum(None, b"", lost, rejected)
+            return SealedSum(None, b"", lost, rejected, present)
         asked.failures = failures
         self._federation.demand(wanted.action.value, asked)
         ref = SumRef(
@@ -115,7 +118,7 @@ class SecureSum:
             absent=tuple(sorted(set(attempt.cohort) - set(asked.clients))),
         )
         shares = [answer.reply.noise for answer in asked.answers if isinstance(answer.reply, EvaluateReply)]
-        return SealedSum(ref, adder.total(), lost, noise=math.hypot(*shares))
+        return SealedSum(ref, adder.total(), lost, present=present, noise=math.hypot(*shares))
 
     def _try(self, wanted: Wanted, attempt: Attempt, again: bool) -> tuple[Adder, Asked[Replies]]:
         terms = self._membership.terms(attempt)

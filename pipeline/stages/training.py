@@ -98,9 +98,9 @@ def training(
             clients.progress(_report(rounds.drop_last(), training.rounds, (), members, 0.0))
             continue
         rounds.add(number, total.ref, total.sealed)
-        if total.ref:
+        if len(total.present) >= clients.min_cohort:
             # A new key comes after the checkpoint: what the old one sealed stays whole.
-            membership.note(total.ref.clients)
+            membership.note(total.ref.clients if total.ref else total.present)
         seconds = time.monotonic() - begun
         clients.progress(_report(number, training.rounds, rounds.participants[number], members, seconds))
 

@@ -70,7 +70,8 @@ def test_below_the_cohort_the_noise_was_divided_among_nobody_takes_part(tmp_path
 
 
 def test_a_client_told_of_less_noise_spoils_the_sum_and_nothing_opens(tmp_path: Path, dataset: Path) -> None:
-    federation = Federation(tmp_path, private(dataset))
+    """Two rounds are lost to it, then the others go on without."""
+    federation = Federation(tmp_path, configured(dataset, privacy=CLIENT_LEVEL, training__rounds=3))
 
     def told_less(message: Message, context: Context) -> Message:
         request, blobs = unpack(TrainRequest, message.content)
@@ -90,7 +91,8 @@ def test_a_client_told_of_less_noise_spoils_the_sum_and_nothing_opens(tmp_path: 
     federation.grid.faults[("north", "train")] = told_less
     outcome = federation.run()
     assert federation.excluded["north"] == "upload-rejected", "it signed other terms than were announced"
-    assert all("north" not in clients for clients in outcome.model.rounds.values())
+    assert [len(clients) for clients in outcome.model.rounds.values()] == [0, 0, 5]
+    assert federation.charges("east")["train"] == 3
 
 
 def test_a_client_that_vanishes_costs_the_round_because_nothing_is_sealed_twice(tmp_path: Path, dataset: Path) -> None:
