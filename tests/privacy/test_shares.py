@@ -112,7 +112,8 @@ def test_one_client_adds_at_most_the_clipping_norm(
     added = holders["a"].open_values(adder.total(), alone, ("b",), 401, shares.bound)[:-1]
     assert np.linalg.norm(added) <= shares.clipping_norm * (1 + 1e-9)
     if kind in ("normal", "spike") and size > 10:
-        assert np.linalg.norm(added) > 0.9 * shares.clipping_norm, "and no less than need be"
+        whole = min(shares.clipping_norm, float(np.linalg.norm(update)))
+        assert np.linalg.norm(added) > 0.9 * whole - 1e-3, "and no less than need be"
 
 
 def test_levels_too_coarse_for_the_norm_are_refused() -> None:

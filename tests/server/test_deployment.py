@@ -91,8 +91,8 @@ class Deployment:
 
 
 def environment() -> dict[str, str]:
-    """Flower's processes reload modules, which a coverage tracer inside them does not survive."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("RAY_AUTH", "COV"))}
+    """Without the token of the Ray that other tests share."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
 
 
 def wait_for(true: Callable[[], bool], seconds: float, what: str) -> None:
