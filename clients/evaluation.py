@@ -16,9 +16,10 @@ from clients.preprocessing import load_split
 from pipeline import model as models
 from pipeline.features import Matrix
 from pipeline.protocol import Blobs, EvaluateReply, EvaluateRequest, weights_from
-from privacy.errors import RoundLost
+from privacy.errors import ProtocolError, RoundLost
 from privacy.noise import SecureNoise
 from privacy.population import EVERYONE
+from privacy.statement import agreed, basis_of
 
 ONE_CLIENT = 1000
 """L2 norm of one client's counts under client-level privacy: what one client can change at most."""
@@ -34,16 +35,19 @@ def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> t
     if request.seen is not None:
         home.ledger.follows(request.seen)
     release, shares = evaluation_of(request.privacy, request.training, request.shares)
-    terms = state.membership.agreed_noise(request.attempt, shares)
+    terms = agreed(request.basis, state.membership.agreed_noise(request.attempt, shares))
     noise = release.noise_multiplier if shares is None else ONE_CLIENT * shares.deviation / shares.clipping_norm
     statement = state.membership.statement("evaluate", 1, request.attempt, terms)
     holder = state.membership.holder(request.attempt.generation)
-    key = sealed_once("evaluate", statement, shares)
+    key = sealed_once(f"evaluate-{request.basis}", statement, shares)
     if (made := state.stored(key, holder)) is None:
         if home.ledger.has(charge):
             raise RoundLost("this evaluation was charged and then interrupted here; it is not made twice", travels=True)
         split = load_split(home, request.features, "held-out", request.holdout)
-        weights = weights_from(blob(blobs, "weights"), models.parameter_count(request.model, request.spec.width))
+        content = blob(blobs, "weights")
+        if basis_of(content) != request.basis:
+            raise ProtocolError("the weights are not those that the request names", travels=True)
+        weights = weights_from(content, models.parameter_count(request.model, request.spec.width))
         home.ledger.reserve(charge, [release], EVERYONE if shares else split.population)
         scores = models.scores(request.model, request.spec.width, weights, split.features)
         counts = score_counts(scores, split.labels, request.evaluation.bins).reshape(-1)

@@ -15,16 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from clients.files import write_atomically
 from clients.home import Home
 from clients.membership import Membership
+from pipeline.files import write_atomically
 from pipeline.protocol import SumRef
 from privacy.errors import ProtocolError, ReplayRefused, SumRejected
 from privacy.group import Group
 from privacy.plan import DPPlan
 from privacy.quantise import Floats
 from privacy.shares import NoiseShares
-from privacy.statement import Statement
+from privacy.statement import Statement, next_basis
 from privacy.stream import Words
 from privacy.sums import Holder
 
@@ -36,10 +36,14 @@ Counts = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 @dataclass(frozen=True)
 class GlobalModel:
-    """The global model as far as this client has applied the revealed sums."""
+    """The global model as far as this client has applied the revealed sums.
+
+    basis: stands for the initial model and every sum that was applied (privacy.statement).
+    """
 
     weights: Weights
     applied: int
+    basis: str
 
 
 class ExecutionState:
@@ -89,11 +93,12 @@ class ExecutionState:
         if not path.exists():
             return None
         content = path.read_bytes()
-        return GlobalModel(np.frombuffer(content[8:], dtype="<f4").copy(), int.from_bytes(content[:8], "little"))
+        applied, basis = int.from_bytes(content[:8], "little"), content[8:24].hex()
+        return GlobalModel(np.frombuffer(content[24:], dtype="<f4").copy(), applied, basis)
 
     def save_model(self, model: GlobalModel) -> None:
-        content = model.applied.to_bytes(8, "little") + model.weights.astype("<f4").tobytes()
-        write_atomically(self.folder / "model.f4", content)
+        head = model.applied.to_bytes(8, "little") + bytes.fromhex(model.basis)
+        write_atomically(self.folder / "model.f4", head + model.weights.astype("<f4").tobytes())
 
     def advance(self, model: GlobalModel, sums: Sequence[SumRef], blobs: dict[str, bytes], bound: float) -> GlobalModel:
         """`model` after the weighted mean update of every sum it has not seen; saved.
@@ -104,12 +109,14 @@ class ExecutionState:
             if ref.round <= model.applied:
                 continue
             count = len(model.weights)
-            total = self.open_values(ref, blob(blobs, f"sum-{ref.round}"), "train", count + 1, bound)
+            sealed = blob(blobs, f"sum-{ref.round}")
+            total = self.open_values(ref, sealed, "train", count + 1, bound)
             weight = total[-1] / bound
             if weight <= 0:
                 raise SumRejected("the weights of the sum are not positive", travels=True)
             mean = total[:-1] / weight
-            model = GlobalModel((model.weights.astype(np.float64) + mean).astype(np.float32), ref.round)
+            weights = (model.weights.astype(np.float64) + mean).astype(np.float32)
+            model = GlobalModel(weights, ref.round, next_basis(model.basis, ref.round, sealed))
             self.save_model(model)
         return model
 

@@ -21,10 +21,10 @@ from pathlib import Path
 
 import yaml
 
-from clients.files import write_atomically
 from clients.policy import ClientPolicy
 from clients.roster import KnownClients
 from pipeline.configfile import parse, read_yaml
+from pipeline.files import write_atomically
 from privacy.errors import ConfigError, WorkspaceBusy
 from privacy.keys import Identity, read_secret, write_secret
 from privacy.ledger import Budget, Ledger

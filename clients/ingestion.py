@@ -17,9 +17,9 @@ import numpy.typing as npt
 import pandas as pd
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from clients.files import read_json, write_atomically
 from clients.home import Home
 from pipeline.contract import DataContract, Numeric
+from pipeline.files import read_json, write_atomically
 from pipeline.protocol import Blobs, IngestReply, IngestRequest
 from privacy.errors import ColumnMissing, ContractViolated, SourceMissing, TooFewRows
 

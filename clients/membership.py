@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from clients.files import read_json, write_atomically
 from clients.home import Home
+from pipeline.files import read_json, write_atomically
 from pipeline.protocol import Attempt, SumRef
 from privacy.errors import CohortTooSmall, PlanInvalid, ProtocolError, ReplayRefused
 from privacy.group import Group, Terms

@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import Field
 
-from clients.files import write_atomically
 from clients.home import Home
 from pipeline.card import ClientCard
 from pipeline.configfile import parse, read_yaml
 from pipeline.contract import Frozen
+from pipeline.files import write_atomically
 from pipeline.services import Service, Services, free_port, python_environment
 from privacy.errors import ConfigError, WorkspaceBusy
 from privacy.keys import read_secret, write_secret

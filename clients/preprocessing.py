@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 from safetensors.numpy import load_file, save
 
-from clients.files import read_json, write_atomically
 from clients.home import Home
 from clients.ingestion import PLACE, load_snapshot
 from pipeline.features import Matrix
+from pipeline.files import read_json, write_atomically
 from pipeline.protocol import Blobs, PreprocessReply, PreprocessRequest
 from privacy.errors import SourceMissing
 from privacy.population import Population

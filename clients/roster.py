@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from clients.files import read_json, write_atomically
+from pipeline.files import read_json, write_atomically
 from privacy.errors import KeyMismatch
 from privacy.keys import Roster
 

@@ -24,6 +24,7 @@ from privacy.ledger import Wanted
 from privacy.noise import SecureNoise
 from privacy.plan import DPPlan
 from privacy.population import EVERYONE
+from privacy.statement import agreed, basis_of
 
 
 def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[TrainReply, Blobs]:
@@ -34,11 +35,13 @@ def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[T
         home.ledger.follows(request.seen)
     split = load_split(home, request.features, "training", request.holdout)
     plan = state.plan() or _plan(state, request, split)
-    terms = state.membership.agreed_noise(request.attempt, plan.shares)
+    noise = state.membership.agreed_noise(request.attempt, plan.shares)
+    state.refuse_if_closed()
+    before = state.advance(_current(state, request, blobs), request.sums, blobs, request.encryption.bound)
+    terms = agreed(before.basis, noise)
     statement = state.membership.statement("train", request.round, request.attempt, terms)
     holder = state.membership.holder(request.attempt.generation)
     key = sealed_once(f"train-{request.round}", statement, plan.shares)
-    state.refuse_if_closed()
     if (update := state.stored(key, holder)) is not None:
         home.ledger.commit(charge)
         return TrainReply(head=home.ledger.head()), {"sealed": holder.seal(update, statement)}
@@ -46,7 +49,6 @@ def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[T
         raise RoundLost("this round was charged and then interrupted here; it is not trained twice", travels=True)
     if request.round > plan.rounds:
         raise ProtocolError(f"round {request.round} of {plan.rounds}", travels=True)
-    before = state.advance(_current(state, request, blobs), request.sums, blobs, request.encryption.bound)
 
     home.ledger.reserve(charge, [plan.round()], EVERYONE if plan.shares else split.population)
     moved = _trained(state, request, before, plan, split) - before.weights.astype(np.float64)
@@ -104,6 +106,7 @@ def _current(state: ExecutionState, request: TrainRequest, blobs: dict[str, byte
     if "initial" not in blobs:
         raise ProtocolError("this client has lost its model of the execution", travels=True)
     count = models.parameter_count(request.model, request.spec.width)
-    model = GlobalModel(weights_from(blob(blobs, "initial"), count), 0)
+    initial = blob(blobs, "initial")
+    model = GlobalModel(weights_from(initial, count), 0, basis_of(initial))
     state.save_model(model)
     return model

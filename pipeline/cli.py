@@ -80,13 +80,8 @@ def show_run(
     as_json: AsJson = False,
 ) -> None:
     """The stages of a run: what was executed, what was reused, what it took and made."""
-    from privacy.errors import NotFound
-
     metadata = _metadata(workspace)
-    found = [known for known in metadata.runs() if known.id.startswith(run)]
-    if len(found) != 1:
-        raise NotFound(f"{len(found)} runs begin with {run!r}", remedy="See: sottovoce runs list")
-    for execution, cached in metadata.executions_of(found[0].id):
+    for execution, cached in metadata.executions_of(metadata.run(run).id):
         links = metadata.links(execution=execution.id)
         if as_json:
             typer.echo(json.dumps({**vars(execution), "cached": cached, "links": [vars(link) for link in links]}))
@@ -131,14 +126,8 @@ def _version_artifacts(metadata: Metadata, workspace: Path | None, name: str) ->
 
 def _metadata(workspace: Path | None) -> Metadata:
     from pipeline.workspace import DEFAULT, Workspace
-    from privacy.errors import NotFound
 
-    root = workspace or DEFAULT
-    if not root.is_dir():
-        raise NotFound(
-            f"there is no workspace {root}", remedy="Give its folder with --workspace, or run: sottovoce simulate"
-        )
-    return Workspace(root).metadata()
+    return Workspace.existing(workspace or DEFAULT).metadata()
 
 
 def _when(seconds: float) -> str:

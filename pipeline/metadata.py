@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from privacy.errors import NotFound
+
 State = Literal["RUNNING", "COMPLETE", "FAILED"]
 Direction = Literal["INPUT", "OUTPUT"]
 
@@ -162,6 +164,19 @@ class Metadata:
         with self._engine.connect() as db:
             rows = db.execute(sa.select(*columns).order_by(_contexts.c.started.desc()))
             return [Run(*row) for row in rows]
+
+    def run(self, prefix: str) -> Run:
+        """The run whose id begins with `prefix`. Raises NotFound unless it is one."""
+        found = [run for run in self.runs() if run.id.startswith(prefix)]
+        if len(found) != 1:
+            raise NotFound(f"{len(found)} runs begin with {prefix!r}", remedy="See: sottovoce runs list")
+        return found[0]
+
+    def config_of(self, prefix: str) -> dict[str, Any]:
+        """The settings of that run. Raises NotFound."""
+        query = sa.select(_contexts.c.config).where(_contexts.c.id == self.run(prefix).id)
+        with self._engine.connect() as db:
+            return dict(db.execute(query).scalar_one())
 
     def executions_of(self, run: str) -> list[tuple[Execution, bool]]:
         """The executions of a run in order of their start, each with whether it was reused from an earlier run."""

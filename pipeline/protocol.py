@@ -54,7 +54,7 @@ LedgerHead = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """Hash of the last row of a client's ledger."""
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-"""A keyed digest by one client: names a folder of its home, and nothing outside."""
+"""Thirty-two hex digits: by one client with its key, where it names a folder of its home."""
 
 HexSignature = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 
@@ -196,6 +196,7 @@ class EvaluateRequest(Frozen):
     shares: Shares | None = Field(description="At client level: the cohort's noise.")
     evaluation: EvaluationConfig
     holdout: float
+    basis: Digest = Field(description="Stands for the weights: all clients of the sum evaluate the same.")
     attempt: Attempt
     seen: LedgerHead | None = Field(description="The newest head of its ledger that this client published.")
 

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.artifacts import ArtifactStore
-from pipeline.config import StorageConfig
+from pipeline.config import Config, StorageConfig
+from pipeline.configfile import parse
 from pipeline.metadata import Metadata
-from privacy.errors import WorkspaceBusy
+from privacy.errors import NotFound, WorkspaceBusy
 
 DEFAULT = Path("sottovoce-workspace")
 
@@ -23,11 +24,28 @@ class Workspace:
         self.storage = storage or StorageConfig()
         self.root.mkdir(parents=True, exist_ok=True)
 
+    @classmethod
+    def existing(cls, root: Path) -> Workspace:
+        """Raises NotFound."""
+        if not root.is_dir():
+            raise NotFound(
+                f"there is no workspace {root}", remedy="Give its folder with --workspace, or run: sottovoce simulate"
+            )
+        return cls(root)
+
     def artifacts(self) -> ArtifactStore:
         return ArtifactStore(self._url(self.storage.artifacts, ""))
 
     def metadata(self) -> Metadata:
         return Metadata(self._url(self.storage.metadata, "sqlite:///"))
+
+    def recorded_config(self, run: str) -> Config:
+        """The configuration an earlier run had. Raises NotFound; ConfigError when this version knows other settings."""
+        metadata = self.metadata()
+        try:
+            return parse(Config, metadata.config_of(run), f"run {run}")
+        finally:
+            metadata.close()
 
     @property
     def registry_url(self) -> str:

@@ -10,6 +10,21 @@ from functools import cached_property
 from privacy.stream import derive
 
 
+def basis_of(content: bytes) -> str:
+    """Stands for a model that all clients of a sum must have: updates of two models do not add up. Hex."""
+    return hashlib.sha256(b"sottovoce basis\0" + content).hexdigest()[:32]
+
+
+def next_basis(basis: str, round: int, total: bytes) -> str:
+    """For the model that `basis` stands for, after the sealed sum of a round was applied to it."""
+    return basis_of(bytes.fromhex(basis) + round.to_bytes(8, "big") + hashlib.sha256(total).digest())
+
+
+def agreed(basis: str, noise: str) -> str:
+    """The terms of a sum: the model it starts from, and how its noise is shared."""
+    return f"{basis} {noise}".strip()
+
+
 @dataclass(frozen=True)
 class Statement:
     """One attempt at one sum: two sums with different statements cannot be exchanged for one another.

@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.services import Service, Services, python_environment, refuse_taken
 from server.home import CoordinatorHome
 from server.roster import tell_superlink
+from server.runs import Runs
 
 
 class Coordinator:
@@ -31,6 +32,7 @@ class Coordinator:
             def admitted() -> None:
                 tell_superlink(home)
                 ready()
+                threading.Thread(target=Runs(home).tend, args=(stopped, say), daemon=True).start()
 
             Services(self._services(), home.root / "logs").run(stopped, admitted, say)
 
@@ -48,14 +50,13 @@ class Coordinator:
             *("--enable-supernode-auth", "--isolation", "process", "--superexec-auth-secret-file", secret),
             "--disable-runtime-dependency-installation",
         ]
-        superexec = [
-            str(binaries / "flower-superexec"),
-            *("--runtime-api-address", f"127.0.0.1:{settings.link_port}"),
-            *("--root-certificates", str(root / "ca.crt"), "--superexec-auth-secret-file", secret),
+        executor = [
+            *(sys.executable, "-P", "-m", "server.executor"),
+            *(f"127.0.0.1:{settings.link_port}", secret, str(root / "ca.crt")),
         ]
         gateway = [sys.executable, "-P", "-m", "server.gateway", str(root)]
         return [
             Service("superlink", superlink, env, settings.link_port),
-            Service("superexec", superexec, {**env, "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.25"}),
+            Service("executor", executor, env),
             Service("gateway", gateway, env, settings.port, settings.host),
         ]

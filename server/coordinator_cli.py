@@ -34,7 +34,7 @@ def init(
     CoordinatorHome.create(home, parse(ServerSettings, tree, "the options"))
     typer.echo(f"  Your certificate   {home / 'ca.crt'}   give it to every client, over a way you trust")
     typer.echo(f"  Keep safe          {home / 'ca.key'}   whoever has it can pose as you")
-    typer.echo(f"  Admit clients      sottovoce server roster add CARD --home {home}")
+    typer.echo(f"  Admit clients      sottovoce server roster add CARD{_at(home)}")
     typer.echo(f"  Next               sottovoce server start {home}")
 
 
@@ -53,7 +53,7 @@ def start(home: HomeArgument = DEFAULT) -> None:
         ready=lambda: _say(f"{settings.name} is open at {settings.host}:{settings.port}      Ctrl-C closes it"),
         say=_say,
     )
-    _say("stopped: runs go on from their last round when they are submitted again")
+    _say("stopped: runs in progress go on by themselves when it is started again")
 
 
 def renew(home: HomeArgument = DEFAULT) -> None:
@@ -109,14 +109,29 @@ def revoke(name: Annotated[str, typer.Argument(help="Name of the client.")], hom
     typer.echo(f"  {name} is revoked")
 
 
-def run(config: Annotated[Path, typer.Argument(help="Configuration of the run.")], home: HomeOption = DEFAULT) -> None:
+def run(
+    config: Annotated[Path | None, typer.Argument(help="Configuration of the run.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Go on with an earlier run, in its configuration.")
+    ] = None,
+    home: HomeOption = DEFAULT,
+) -> None:
     """Run the lifecycle over the federation's clients. Ctrl-C detaches; the run goes on."""
+    from pipeline.configfile import load_config
+    from pipeline.workspace import Workspace
+    from privacy.errors import ConfigError
     from server.home import CoordinatorHome
-    from server.runs import submit
+    from server.runs import Runs
 
     found = CoordinatorHome(home)
-    number = submit(found, config)
-    typer.echo(f"  run {number} submitted      Ctrl-C detaches; stop it: sottovoce server stop {number}")
+    if config and not resume:
+        settings = load_config(config)
+    elif resume and not config:
+        settings = Workspace.existing(found.workspace).recorded_config(resume)
+    else:
+        raise ConfigError("say either CONFIG or --resume RUN", remedy=f"Runs: sottovoce runs list {_workspace(home)}")
+    number = Runs(found).submit(settings)
+    typer.echo(f"  run {number} submitted      Ctrl-C detaches      stop it: sottovoce server stop {number}{_at(home)}")
     _attach(home, number)
 
 
@@ -127,23 +142,32 @@ def attach(number: Annotated[str, typer.Argument(metavar="RUN")], home: HomeOpti
 
 def stop(number: Annotated[str, typer.Argument(metavar="RUN")], home: HomeOption = DEFAULT) -> None:
     """Stop a run; finished rounds and stages are kept."""
-    from server import runs
     from server.home import CoordinatorHome
+    from server.runs import Runs
 
-    runs.stop(CoordinatorHome(home), number)
+    Runs(CoordinatorHome(home)).stop(number)
     typer.echo(f"  run {number} is stopped")
 
 
 def _attach(home: Path, number: str) -> None:
     from server.home import CoordinatorHome
-    from server.runs import follow
+    from server.runs import Runs
 
     try:
-        follow(CoordinatorHome(home), number, typer.echo)
+        Runs(CoordinatorHome(home)).follow(number, typer.echo)
     except KeyboardInterrupt:
-        typer.echo(f"  detached: the run goes on. Again: sottovoce server attach {number} --home {home}")
+        typer.echo(f"  detached: the run goes on. Again: sottovoce server attach {number}{_at(home)}")
         return
     typer.echo(f"  run {number} is done")
+
+
+def _at(home: Path) -> str:
+    """The option by which the next command finds this home."""
+    return "" if home == DEFAULT else f" --home {home}"
+
+
+def _workspace(home: Path) -> str:
+    return f"--workspace {home / 'workspace'}"
 
 
 def _say(text: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from pydantic import Field, TypeAdapter
 
 from pipeline.card import ClientCard
 from pipeline.contract import Frozen
+from pipeline.files import write_atomically
 from pipeline.services import python_environment
 from privacy.errors import ConfigError, FederationError, KeyMismatch, NotFound
 from server.home import LINK, CoordinatorHome
@@ -83,16 +83,7 @@ class Roster:
             yield
 
     def _write(self, entries: dict[str, Admission]) -> None:
-        _write(self._path, _Entries.dump_json(entries, indent=1))
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(".new")
-    with open(temporary, "wb") as out:
-        out.write(content)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(temporary, path)
+        write_atomically(self._path, _Entries.dump_json(entries, indent=1))
 
 
 def tell_superlink(home: CoordinatorHome) -> None:
@@ -110,13 +101,13 @@ def _register(home: CoordinatorHome, path: Path) -> None:
     wanted = {entry.card.node_key for entry in entries if not entry.revoked}
     for key in sorted(set(known) - wanted):
         flwr(home, "supernode", "unregister", known.pop(key), LINK)
-        _write(path, json.dumps(known).encode())
+        write_atomically(path, json.dumps(known).encode())
     for key in sorted(wanted - set(known)):
         with tempfile.NamedTemporaryFile("w", suffix=".pub") as public:
             public.write(key + "\n")
             public.flush()
             known[key] = str(flwr(home, "supernode", "register", public.name, LINK)["node-id"])
-        _write(path, json.dumps(known).encode())
+        write_atomically(path, json.dumps(known).encode())
 
 
 def flwr(home: CoordinatorHome, *arguments: str) -> dict[str, Any]:

@@ -1,63 +1,198 @@
-"""Runs of a deployed federation: submitted to the SuperLink, followed by the lines their driver writes."""
+"""Runs of a deployed federation: submitted to the SuperLink, followed by the lines their driver writes, resumed.
+
+A run whose driver ends without a word (the machine went down, the coordinator was killed, the SuperLink was away for
+longer than Flower's minute) is submitted again in the configuration it had, and goes on from its last round. What each
+run was is kept in the home: runs/NUMBER.json, and runs/DIGEST.yaml with its configuration.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.configfile import load_config
-from privacy.errors import FederationError
+import yaml
+from pydantic import Field
+
+from pipeline.config import Config
+from pipeline.contract import Frozen
+from pipeline.files import write_atomically
+from privacy.errors import FederationError, NotFound
 from server.app import END
 from server.home import LINK, CoordinatorHome
 from server.roster import flwr
 
 POLL_SECONDS, QUIET_SECONDS = 0.25, 15.0
 """Asking the SuperLink starts Flower's command line, a second of work: only at the end, or when nothing is heard."""
+TEND_SECONDS = 2.0
+PATIENCE = 600.0
+"""Seconds for which a run is followed while no coordinator runs: it goes on when one is started."""
+ATTEMPTS = 5
 
 
-def submit(home: CoordinatorHome, config: Path) -> str:
-    """Have the SuperLink run the lifecycle of `config`; the run's id. Raises ConfigError, FederationError."""
-    load_config(config)  # a wrong setting is told here, not minutes later in a log
-    if not home.running:
-        raise FederationError(
-            f"no coordinator runs on {home.root}", remedy=f"Start it: sottovoce server start {home.root}"
-        )
-    settings = f'config="{config.absolute()}" workspace="{home.workspace}" roster="{home.root / "roster.json"}"'
-    return str(flwr(home, "run", str(home.root / "bundle"), LINK, "--run-config", settings)["run-id"])
+class Submission(Frozen):
+    """What was submitted as one run of the SuperLink."""
+
+    config: str = Field(description="File of its configuration, beside this one.")
+    attempt: int = Field(1, description="How often it was submitted without reaching an end.")
+    over: bool = Field(False, description="It was stopped by hand, or given up.")
+    followed_by: str | None = Field(None, description="The run that goes on with it.")
 
 
-def follow(home: CoordinatorHome, run: str, say: Callable[[str], None]) -> None:
-    """Tell what the run's driver writes until it has ended. Raises FederationError when it failed."""
-    log, at, heard, over = home.workspace / f"run-{run}.log", 0, time.monotonic(), False
-    while True:
-        content = log.read_bytes()[at:] if log.exists() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        at += len(whole)
-        for line in whole.decode(errors="replace").splitlines():
-            heard = time.monotonic()
-            if line != END:
-                say(line)
-        ended = ""
-        over = over or whole.endswith(f"{END}\n".encode())
-        if over or time.monotonic() - heard > QUIET_SECONDS:
-            heard = time.monotonic()
-            ended = state(home, run)
-        if ended == "finished:completed":
-            return
-        if ended.startswith("finished"):
+class Runs:
+    """The runs of one coordinator."""
+
+    def __init__(self, home: CoordinatorHome) -> None:
+        self._home, self._folder = home, home.root / "runs"
+
+    def submit(self, config: Config) -> str:
+        """Have the SuperLink run the lifecycle; the run's number. Raises FederationError."""
+        if not self._home.running:
             raise FederationError(
-                f"run {run} ended as {ended.partition(':')[2]}",
-                remedy="The same command goes on where it stopped. Its log: " + str(log),
+                f"no coordinator runs on {self._home.root}",
+                remedy=f"Start it: sottovoce server start {self._home.root}",
             )
-        time.sleep(POLL_SECONDS)
+        content = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode()
+        name = f"{hashlib.sha256(content).hexdigest()[:16]}.yaml"
+        self._folder.mkdir(exist_ok=True, mode=0o700)
+        write_atomically(self._folder / name, content)
+        return self._submit(Submission(config=name))
 
+    def _submit(self, submission: Submission) -> str:
+        root = self._home.root
+        paths = {
+            "config": self._folder / submission.config,
+            "workspace": self._home.workspace,
+            "roster": root / "roster.json",
+        }
+        settings = " ".join(f'{name}="{path}"' for name, path in paths.items())
+        number = str(flwr(self._home, "run", str(root / "bundle"), LINK, "--run-config", settings)["run-id"])
+        self._note(number, submission)
+        return number
 
-def state(home: CoordinatorHome, run: str) -> str:
-    """`pending`, `running`, `finished:completed`, `finished:failed`, `finished:stopped`. Raises FederationError."""
-    return str(flwr(home, "list", LINK, "--run-id", run)["runs"][0]["status"])
+    def stop(self, number: str) -> None:
+        """For good: it is not resumed. Raises NotFound, FederationError."""
+        number = self._last(number)
+        self._note(number, self.submission(number).model_copy(update={"over": True}))
+        flwr(self._home, "stop", number, LINK)
 
+    def submission(self, number: str) -> Submission:
+        """Raises NotFound."""
+        path = self._folder / f"{number}.json"
+        if not number.isdigit() or not path.exists():
+            known = ", ".join(sorted(file.stem for file in self._folder.glob("*.json"))) or "none"
+            raise NotFound(f"there is no run {number}", remedy=f"Known: {known}.")
+        return Submission.model_validate_json(path.read_bytes())
 
-def stop(home: CoordinatorHome, run: str) -> None:
-    """Raises FederationError."""
-    flwr(home, "stop", run, LINK)
+    def follow(self, number: str, say: Callable[[str], None]) -> None:
+        """Tell what the driver writes until the run has ended. Raises NotFound, FederationError when it failed."""
+        at, heard, alone, ended = 0, time.monotonic(), 0.0, False
+        while True:
+            submission = self.submission(number)
+            if submission.followed_by:
+                number, at, heard, ended = submission.followed_by, 0, time.monotonic(), False
+                say(f"resumed as run {number}")
+                continue
+            content = self._log(number).read_bytes()[at:] if self._log(number).exists() else b""
+            whole = content[: content.rfind(b"\n") + 1]
+            at += len(whole)
+            for line in whole.decode(errors="replace").splitlines():
+                heard = time.monotonic()
+                if line != END:
+                    say(line)
+            if self._home.running:
+                alone = 0.0
+                ended = ended or whole.endswith(f"{END}\n".encode())
+                if ended or submission.over or time.monotonic() - heard > QUIET_SECONDS:
+                    heard = time.monotonic()
+                    if self._finished(number):
+                        return
+            elif not alone:
+                alone = time.monotonic()
+                say("the coordinator is not running; the run goes on when it is started")
+            elif time.monotonic() - alone > PATIENCE:
+                raise FederationError("the coordinator is not running", remedy="Start it: the run goes on by itself.")
+            time.sleep(POLL_SECONDS)
+
+    def tend(self, stopped: threading.Event, say: Callable[[str], None]) -> None:
+        """Submit again, until `stopped`, every run whose driver has ended without a word."""
+        suspects: set[str] = set()
+        while not stopped.wait(TEND_SECONDS):
+            silent = {number for number in self._unfinished() if self._log(number).exists()}
+            if silent and self._driven():
+                silent = set()
+            for number in sorted(silent & suspects):
+                try:
+                    self._resume(number, say)
+                except FederationError as error:  # the SuperLink is just starting again: at the next look
+                    say(f"run {number} cannot be resumed yet: {error.cause}")
+            suspects = silent  # twice in a row, because a driver may just be starting or ending
+
+    def _resume(self, number: str, say: Callable[[str], None]) -> None:
+        old = self.submission(number)
+        if not self.state(number).startswith("finished"):
+            flwr(self._home, "stop", number, LINK)
+        if old.attempt >= ATTEMPTS:
+            self._note(number, old.model_copy(update={"over": True}))
+            say(f"run {number} was cut off {ATTEMPTS} times; it is not resumed again. See {self._log(number)}")
+            return
+        again = self._submit(old.model_copy(update={"attempt": old.attempt + 1}))
+        self._note(number, old.model_copy(update={"followed_by": again}))
+        say(f"run {number} was cut off; it goes on as run {again}")
+
+    def state(self, number: str) -> str:
+        """`pending`, `running`, `finished:completed`, `finished:failed`, `finished:stopped`. Raises FederationError."""
+        return str(flwr(self._home, "list", LINK, "--run-id", number)["runs"][0]["status"])
+
+    def _finished(self, number: str) -> bool:
+        """Whether it has come to a good end. Raises FederationError when to a bad one, unless it will be resumed."""
+        try:
+            state = self.state(number)
+        except FederationError:
+            if self._home.running:
+                return False  # the SuperLink is being started again
+            raise
+        if state == "finished:completed":
+            return True
+        if state.startswith("finished") and (self._over(number) or not self._log(number).exists()):
+            raise FederationError(
+                f"run {number} ended as {state.partition(':')[2]}",
+                remedy="The same command goes on where it stopped. Its log: " + str(self._log(number)),
+            )
+        return False
+
+    def _unfinished(self) -> set[str]:
+        every = {path.stem for path in self._folder.glob("*.json")}
+        return {number for number in every if not self._over(number)}
+
+    def _over(self, number: str) -> bool:
+        """Whether it reached an end, was stopped by hand, or goes on as another run."""
+        submission, log = self.submission(number), self._log(number)
+        ended = log.exists() and log.read_bytes().endswith(f"{END}\n".encode())
+        return ended or submission.over or submission.followed_by is not None
+
+    def _driven(self) -> bool:
+        """Whether a driver holds the workspace."""
+        path = self._home.workspace / "lock"
+        if not path.exists():
+            return False
+        with open(path) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def _last(self, number: str) -> str:
+        while following := self.submission(number).followed_by:
+            number = following
+        return number
+
+    def _log(self, number: str) -> Path:
+        return self._home.workspace / f"run-{number}.log"
+
+    def _note(self, number: str, submission: Submission) -> None:
+        write_atomically(self._folder / f"{number}.json", submission.model_dump_json().encode())

@@ -20,6 +20,9 @@ def simulate(
     config: Annotated[Path, typer.Argument(help="Configuration; default: seven crash registries.")] = DEFAULT_CONFIG,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting.")] = None,
     workspace: Annotated[Path | None, typer.Option(help="Folder of artifacts, versions and simulated clients.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Go on with an earlier run, in its configuration.")
+    ] = None,
     ask: Annotated[
         bool, typer.Option("--ask", help="Serve the champion for a moment and ask it one question.")
     ] = False,
@@ -31,8 +34,17 @@ def simulate(
     """
     from pipeline.configfile import load_config
     from pipeline.workspace import DEFAULT, Workspace
+    from privacy.errors import ConfigError
 
-    settings = load_config(config, overrides or [])
+    if resume:
+        if overrides or config != DEFAULT_CONFIG:
+            raise ConfigError(
+                "--resume takes the configuration of the run, and no other",
+                remedy="Leave out CONFIG and --set; or leave out --resume: what did not change is not run again.",
+            )
+        settings = Workspace.existing(workspace or DEFAULT).recorded_config(resume)
+    else:
+        settings = load_config(config, overrides or [])
     space = Workspace(workspace or DEFAULT, settings.storage)
     with space.locked():
         _run(settings, space, ask=ask, as_json=as_json)

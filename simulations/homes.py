@@ -13,10 +13,10 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from clients.files import write_atomically
 from clients.home import Home
 from clients.policy import ClientPolicy
 from pipeline.config import Config, SimulationConfig
+from pipeline.files import write_atomically
 from privacy.errors import ConfigError
 from simulations.datasets import dataset_path
 

@@ -213,7 +213,12 @@ def test_kill_9_in_mid_training_loses_at_most_the_round_in_progress(place: Path,
     left = {pid: psutil.Process(pid).cmdline() for pid in working() - before if psutil.pid_exists(pid)}
     assert not left, "Ray ends with the run"
 
-    done = sottovoce("simulate", config, "--workspace", folder)
+    listed = sottovoce("runs", "list", "--workspace", folder, "--json").stdout
+    run = json.loads(listed.splitlines()[0])["id"]
+    resume = ("simulate", "--resume", run, "--workspace", folder)
+    assert "no other" in sottovoce(*resume, "--set", "training.rounds=5").stderr
+    assert sottovoce("simulate", "--resume", "nope", "--workspace", folder).returncode == 7
+    done = sottovoce(*resume)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "round 1/4" not in done.stdout
     assert "round 2/4" not in done.stdout

@@ -16,6 +16,7 @@ from pipeline.protocol import Action, EvaluateReply, EvaluateRequest, RevealRequ
 from pipeline.secure_sum import SecureSum, Wanted, sum_blobs
 from pipeline.values import Cohort, EvaluationReport, FeatureSet, TrainedModel
 from privacy.errors import CohortTooSmall, ProtocolError, SumRejected
+from privacy.statement import agreed, basis_of
 
 
 @stage(produces="evaluation_report", place="clients", charges=True)
@@ -39,6 +40,7 @@ def evaluation(
     membership.establish({name: cohort.members[name].public_keys for name in feature_set.digests})
     group = SecureSum(clients, membership)
     weights = {"weights": journal.artifact(trained_model.weights)}
+    basis = basis_of(weights["weights"])
     count = 2 * evaluation.bins
     total = group.collect(
         Wanted(
@@ -57,12 +59,13 @@ def evaluation(
                 shares=noise.shares,
                 evaluation=evaluation,
                 holdout=data.holdout,
+                basis=basis,
                 attempt=attempt,
                 seen=clients.heads.head(name),
             ),
             blobs=lambda name, again: {} if again else weights,
             coefficients=lambda layout: count,
-            terms=noise.terms,
+            terms=agreed(basis, noise.terms),
         )
     )
     ref = total.ref

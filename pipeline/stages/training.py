@@ -22,6 +22,7 @@ from pipeline.protocol import Action, Attempt, Blobs, RevealRequest, SumRef, Tra
 from pipeline.secure_sum import Revealed, SecureSum, Wanted, sum_blobs
 from pipeline.values import Cohort, FeatureSet, TrainedModel
 from privacy.errors import FederationError
+from privacy.statement import agreed, basis_of, next_basis
 
 LOST = b"lost"
 """Header of a checkpointed round without a sum."""
@@ -49,8 +50,8 @@ def training(
     membership.establish({name: cohort.members[name].public_keys for name in feature_set.digests})
     group = SecureSum(clients, membership)
     spec = feature_set.spec
-    rounds = _Rounds(journal)
     initial = models.initial_weights(model, spec.width, training.seed).astype("<f4").tobytes()
+    rounds = _Rounds(journal, initial)
 
     @cache
     def base(client: str) -> TrainRequest:
@@ -91,7 +92,7 @@ def training(
                 request=partial(request, number),
                 blobs=blobs,
                 coefficients=lambda layout: layout.coefficients(values),
-                terms=noise.terms,
+                terms=agreed(rounds.basis, noise.terms),
             )
         )
         if total.rejected:
@@ -138,8 +139,9 @@ def _report(number: int, rounds: int, clients: tuple[str, ...], members: int, se
 class _Rounds:
     """The sums so far, on disk and in memory, and which of them each client has been given."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, initial: bytes) -> None:
         self._journal = journal
+        self._bases = {0: basis_of(initial)}
         self.participants: dict[int, tuple[str, ...]] = {}
         self.sums: dict[int, SumRef] = {}
         self._sealed: dict[int, bytes] = {}
@@ -169,13 +171,19 @@ class _Rounds:
         if ref:
             self.sums[number] = ref
             self._sealed[number] = sealed
+            self._bases[number] = next_basis(self.basis, number, sealed)
+
+    @property
+    def basis(self) -> str:
+        """Stands for the model after every sum so far, which no client has applied a part of only."""
+        return self._bases[max(self._bases)]
 
     def drop_last(self) -> int:
         """Forget the newest sum, which did not verify, as if its round had been lost; returns the round."""
         number = max(self.sums)
         self._journal.put(f"round-{number}", LOST + b"\n")
         self.participants[number] = ()
-        del self.sums[number]
+        del self.sums[number], self._bases[number]
         self._sealed.pop(number, None)
         return number
 

@@ -6,10 +6,20 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Context, Message
 
+from clients.execution import ExecutionState
 from clients.home import Home
 from pipeline.lifecycle import run_lifecycle
-from pipeline.progress import Event, GroupAgreed
-from pipeline.protocol import JoinReply, RevealReply, RevealRequest, TrainRequest, pack, reveal_text, unpack
+from pipeline.progress import ClientExcluded, Event, GroupAgreed
+from pipeline.protocol import (
+    EvaluateRequest,
+    JoinReply,
+    RevealReply,
+    RevealRequest,
+    TrainRequest,
+    pack,
+    reveal_text,
+    unpack,
+)
 from privacy.errors import CohortTooSmall, RevealDisagreement, StageFailed
 from privacy.keys import Identity
 from privacy.statement import Statement
@@ -97,8 +107,11 @@ def forged(message: Message, reply: Message, federation: Federation) -> Message:
     good = reply.content.array_records["blobs"]["sealed"].numpy().tobytes()
     unsigned = bytearray(good[:-SIGNATURE_BYTES])
     unsigned[-4] ^= 1  # the tag of the last block
-    statement = Statement(request.execution, "train", request.round, request.attempt.cohort)
-    signature = Home(federation.homes["north"]).identity.sign(signed_text(statement, "north", bytes(unsigned)))
+    home = Home(federation.homes["north"])
+    model = ExecutionState(home, request.execution).model()
+    assert model
+    statement = Statement(request.execution, "train", request.round, request.attempt.cohort, model.basis)
+    signature = home.identity.sign(signed_text(statement, "north", bytes(unsigned)))
     sealed = bytes(unsigned) + signature
     reply.content["blobs"] = ArrayRecord({"sealed": Array(np.frombuffer(sealed, dtype=np.uint8))})
     return reply
@@ -197,3 +210,40 @@ def test_the_leader_of_the_group_key_may_fail(federation: Federation) -> None:
     outcome = federation.run()
     assert outcome.deployment.promoted
     assert "centre" not in outcome.evaluation.clients
+
+
+@pytest.mark.parametrize("blob", ["initial", "sum-1"])
+def test_a_coordinator_that_gives_one_client_another_model_gets_no_sum_with_it(
+    federation: Federation, blob: str
+) -> None:
+    """Updates of two models must not add up: their difference would tell of one client."""
+
+    def other_model(message: Message, context: Context) -> Message:
+        request, blobs = unpack(TrainRequest, message.content)
+        if blob == "initial" and "initial" in blobs:
+            blobs["initial"] = np.frombuffer(blobs["initial"], "<f4").copy().__iadd__(1).tobytes()
+            message.content["blobs"] = pack(request, blobs)["blobs"]
+        elif blob == "sum-1" and request.sums:
+            message.content = pack(request.model_copy(update={"sums": request.sums[1:]}), {})
+        return federation.grid.app(message, context)
+
+    federation.grid.faults[("north", "train")] = other_model
+    outcome = federation.run()
+    codes = [event.code for event in federation.events if isinstance(event, ClientExcluded)]
+    assert codes[0] == "upload-rejected"
+    assert all(
+        "north" not in clients for number, clients in outcome.model.rounds.items() if number > (blob != "initial")
+    )
+
+
+def test_all_clients_evaluate_the_weights_the_request_names(federation: Federation) -> None:
+    def other_weights(message: Message, context: Context) -> Message:
+        request, blobs = unpack(EvaluateRequest, message.content)
+        if blobs:
+            message.content = pack(request, {"weights": bytes(len(blobs["weights"]))})
+        return federation.grid.app(message, context)
+
+    federation.grid.faults[("north", "evaluate")] = other_weights
+    outcome = federation.run()
+    assert "north" not in outcome.evaluation.clients
+    assert federation.charges("north") == {"train": 3}

@@ -22,6 +22,7 @@ from pipeline.services import free_port, listens
 from pipeline.workspace import Workspace
 from tests.support import settings, table
 
+SOTTOVOCE = str(Path(sys.executable).parent / "sottovoce")
 GROUPS = {"east": ["east", "north"], "south": ["south", "west"], "centre": ["centre", "harbour"]}
 
 
@@ -41,7 +42,7 @@ class Deployment:
     def command(self, *arguments: object, code: int = 0) -> str:
         """Run one command of `sottovoce` to its end."""
         done = subprocess.run(
-            [sys.executable, "-m", "sottovoce", *map(str, arguments)],
+            [SOTTOVOCE, *map(str, arguments)],
             cwd=self.root,
             env=environment(),
             capture_output=True,
@@ -55,7 +56,7 @@ class Deployment:
     def start(self, name: str, *arguments: object) -> None:
         with (self.root / f"{name}.out").open("ab") as out:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "sottovoce", *map(str, arguments)],
+                [SOTTOVOCE, *map(str, arguments)],
                 cwd=self.root,
                 env=environment(),
                 stdout=out,

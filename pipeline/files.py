@@ -1,4 +1,4 @@
-"""Files of a client's home: written whole or not at all."""
+"""Files of a home: written whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,0 +1,64 @@
+"""Runs the drivers of a SuperLink's runs in forks (pipeline.forking), one run after the other.
+
+No code that a bundle brings is unpacked or run: whoever reaches the SuperLink can ask for a run of the lifecycle, and
+for nothing else.
+
+    python -m server.executor RUNTIME_ADDRESS SECRET_FILE CA_FILE
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from queue import Queue
+from typing import TYPE_CHECKING, Any
+
+from pipeline.environment import quiet_environment
+from pipeline.forking import ForkingExecutor, execute_forever
+
+if TYPE_CHECKING:
+    from flwr.supercore.superexec.executor.types import ExecutionSpec
+
+IMPORTED = ("ray", "server.app", "tenseal", "mlflow", "flwr.superlink.runtime.run_serverapp")
+
+
+def drive(spec: ExecutionSpec) -> None:
+    """One run, by the app that is installed here: Flower's steps to unpack and load a bundle are taken away.
+
+    Private API of flwr: flwr.superlink.runtime.run_serverapp.
+    """
+    task: Any = import_module("flwr.superlink.runtime.run_serverapp")
+    app = import_module("server.app").app
+    task.install_from_fab = lambda *_, **__: None
+    task.get_project_config = lambda *_, **__: {"tool": {"flwr": {"app": {"components": {"serverapp": ""}}}}}
+    task.get_fused_config_from_dir = lambda _, overrides: dict(overrides)
+
+    def run(grid: Any, context: Any, **_: Any) -> Any:
+        app(grid=grid, context=context)
+        return context
+
+    task.run_ = run
+    authority = spec.root_certificates_path
+    task.run_serverapp(
+        runtime_api_address=spec.runtime_api_address,
+        log_queue=Queue(),
+        token=spec.token,
+        insecure=spec.insecure,
+        certificates=Path(authority).read_bytes() if authority else None,
+        parent_pid=os.getppid(),
+        runtime_dependency_install=False,
+    )
+
+
+def main(runtime: str, secret: Path, authority: Path) -> None:
+    quiet_environment()
+    os.environ.setdefault("FLWR_SUPEREXEC_TASK_POLL_INTERVAL", "0.25")
+    from flwr.supercore.constant import TaskType
+
+    execute_forever(ForkingExecutor(TaskType.SERVER_APP, drive), runtime, secret, authority, IMPORTED)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
