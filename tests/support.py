@@ -72,6 +72,11 @@ def settings(dataset: Path, **changes: Any) -> dict[str, Any]:
             },
         },
     }
+    return change(tree, changes)
+
+
+def change(tree: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`tree` with `a__b=c` for each change."""
     for path, value in changes.items():
         node = tree
         *parents, last = path.split("__")

@@ -1,0 +1,191 @@
+"""A federation of real processes on loopback, driven by the commands its people use."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from clients.home import Home
+from pipeline.card import ClientCard
+from pipeline.services import free_port, listens
+from tests.support import change, settings, table
+
+SOTTOVOCE = str(Path(sys.executable).parent / "sottovoce")
+GROUPS = {"east": ["east", "north"], "south": ["south", "west"], "centre": ["centre", "harbour"]}
+
+
+@dataclass
+class Deployment:
+    """One coordinator and its clients, each in a process of its own."""
+
+    root: Path
+    port: int
+    link_port: int
+    min_cohort: int = 3
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def home(self) -> Path:
+        return self.root / "server"
+
+    def command(self, *arguments: object, code: int = 0) -> str:
+        """Run one command of `sottovoce` to its end."""
+        done = subprocess.run(
+            [SOTTOVOCE, *map(str, arguments)],
+            cwd=self.root,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == code, f"{arguments}\n{done.stdout}{done.stderr}\n{self.logs()}"
+        return done.stdout + done.stderr
+
+    def start(self, name: str, *arguments: object) -> None:
+        with (self.root / f"{name}.out").open("ab") as out:
+            self.processes[name] = subprocess.Popen(
+                [SOTTOVOCE, *map(str, arguments)],
+                cwd=self.root,
+                env=environment(),
+                stdout=out,
+                stderr=out,
+            )
+
+    def init(self, name: str, source: Path, authority: Path | None = None, port: int | None = None) -> None:
+        self.command(
+            *("client", "init", name, "--name", name, "--source", source, "--lifetime-epsilon", 200),
+            *("--min-cohort", self.min_cohort, "--min-rows", 50, "--forbid", "shoe_size"),
+            *("--coordinator", f"localhost:{port or self.port}", "--ca", authority or self.home / "ca.crt"),
+        )
+
+    def admit(self, name: str) -> None:
+        card = self.root / name / "card.json"
+        fingerprint = ClientCard.read(card).fingerprint
+        self.command("server", "roster", "add", card, "--home", self.home, "--fingerprint", fingerprint)
+
+    def supernode_says(self, name: str, text: str, seconds: float = 60) -> None:
+        log = self.root / name / "logs" / "supernode.log"
+        wait_for(lambda: log.exists() and text in log.read_text(errors="replace"), seconds, f"{name} to say {text}")
+
+    def logs(self) -> str:
+        found = [*self.root.glob("*.out"), *self.root.glob("*/logs/*.log"), *self.root.glob("*/client.log")]
+        return "\n".join(f"== {path}\n{path.read_text(errors='replace')[-1500:]}" for path in sorted(found))
+
+    def config(self, seed: int, **changes: Any) -> Path:
+        """A configuration that no run has had: `a__b=c` changes one setting."""
+        tree = settings(Path("nowhere"), training__rounds=2, training__seed=seed)
+        del tree["simulation"]
+        cohort = {"min_cohort": self.min_cohort, "expected_clients": len(GROUPS), "timeout": 120.0}
+        tree = change({**tree, "federation": cohort}, changes)
+        path = self.root / f"config-{seed}.yaml"
+        path.write_text(yaml.safe_dump(tree, sort_keys=False))
+        return path
+
+    def run(self, *arguments: object) -> "Run":
+        """`sottovoce run`, in the background."""
+        out = self.root / f"run-{time.monotonic_ns()}.said"
+        with out.open("wb") as file:
+            command = [SOTTOVOCE, "run", *map(str, arguments), "--home", str(self.home)]
+            return Run(subprocess.Popen(command, cwd=self.root, env=environment(), stdout=file, stderr=file), out, self)
+
+    def kill(self, name: str) -> None:
+        """kill -9 of all its processes at once."""
+        process = self.processes[name]
+        for victim in [*family(process), psutil.Process(process.pid)]:
+            victim.kill()
+        process.wait(20)
+
+    def begin(self, name: str) -> None:
+        """Start a client, or the server."""
+        self.start(name, *(("server", "start", self.home) if name == "server" else ("client", "start", name)))
+
+    def charges(self, name: str, execution: str = "") -> list[str]:
+        """What was reserved in a client's ledger, in order: `EXECUTION/train/1`."""
+        rows = Home(self.root / name).ledger.rows()
+        return [row.id for row in rows if row.kind == "reserve" and row.id.startswith(execution)]
+
+    def stop(self) -> None:
+        for process in reversed(self.processes.values()):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self.processes.values():
+            process.wait(60)
+
+
+@dataclass
+class Run:
+    """A `sottovoce run` in the background."""
+
+    process: subprocess.Popen[bytes]
+    out: Path
+    deployment: Deployment
+
+    @property
+    def said(self) -> str:
+        return self.out.read_text()
+
+    def says(self, text: str, seconds: float = 120) -> None:
+        """Wait until it has said `text`."""
+
+        def heard() -> bool:
+            assert text in self.said or self.process.poll() is None, f"{self.said}\n{self.deployment.logs()}"
+            return text in self.said
+
+        wait_for(heard, seconds, f"{text!r} in\n{self.said}", pause=0.02)
+
+    def ends(self, code: int = 0, seconds: float = 300) -> str:
+        self.process.wait(seconds)
+        assert self.process.returncode == code, f"{self.said}\n{self.deployment.logs()}"
+        return self.said
+
+
+def environment() -> dict[str, str]:
+    """Without the token of the Ray that other tests share."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+
+
+def wait_for(true: Callable[[], bool], seconds: float, what: str, pause: float = 0.2) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
+        time.sleep(pause)
+
+
+def family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+@contextmanager
+def deployed(root: Path, min_cohort: int = 3) -> Iterator[Deployment]:
+    """Three admitted clients, running."""
+    made = Deployment(root, free_port(), free_port(), min_cohort)
+    rows = table()
+    for name, wards in GROUPS.items():
+        rows[rows["ward"].isin(wards)].drop(columns="ward").to_csv(made.root / f"{name}.csv", index=False)
+    ports = ("--port", made.port, "--link-port", made.link_port)
+    made.command("server", "init", made.home, *ports)
+    try:
+        made.begin("server")
+        wait_for(lambda: listens(made.port), 60, f"the gateway\n{made.logs()}")
+        for name in GROUPS:
+            made.init(name, made.root / f"{name}.csv")
+            made.admit(name)
+            made.begin(name)
+        for name in GROUPS:
+            made.supernode_says(name, "SuperNode ID")
+        yield made
+    finally:
+        children = [child for process in made.processes.values() if process.poll() is None for child in family(process)]
+        made.stop()
+        left = [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+        assert left == [], "who is stopped leaves nobody behind"
