@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from pydantic import BaseModel
 
@@ -42,6 +43,10 @@ class Failure:
 
     def __str__(self) -> str:
         return f"{self.client} ({self.text})"
+
+
+UNREACHABLE = f"flower-{ErrorCode.NODE_UNAVAILABLE}"
+"""Code of a client that is not connected; it may come back."""
 
 
 @dataclass
@@ -264,4 +269,6 @@ def _failure(client: str, error: Error) -> Failure:
         fields = json.loads(error.reason or "")
         return Failure(client, str(fields["code"])[:80], str(fields["message"])[:500])
     except (ValueError, KeyError, TypeError):
-        return Failure(client, f"flower-{error.code}", "its process died or its app raised; see its own log")
+        code = f"flower-{error.code}"
+        text = "it is not connected" if code == UNREACHABLE else "its process died or its app raised; see its own log"
+        return Failure(client, code, text)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pipeline.config import EncryptionConfig
 from pipeline.contract import Frozen
@@ -18,14 +20,25 @@ from privacy.masks import DEFAULT_COHORT
 
 PATIENCE = 2
 """A client that is missing from so many sums in a row has left: it would cost every round its deadline."""
+GRACE = 90.0
+"""Seconds for which a client that lost its connection has not left: Flower lets a killed node in again after up to
+sixty. It costs the others one repeated upload a round, and no deadline."""
 
 
 class Membership:
     """Ages by generations. A resumed execution keeps the last one, because its sums are sealed under that key."""
 
-    def __init__(self, federation: Federation, journal: Journal, encryption: EncryptionConfig) -> None:
+    def __init__(
+        self,
+        federation: Federation,
+        journal: Journal,
+        encryption: EncryptionConfig,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._federation, self._journal, self._encryption = federation, journal, encryption
         self._missed: dict[ClientName, int] = {}
+        self._lost_at: dict[ClientName, float] = {}
         self.generation = 0
         self.masks = False
         self.roster: Roster = {}
@@ -51,13 +64,19 @@ class Membership:
         """An attempt over `cohort`, by default all members."""
         return Attempt(generation=self.generation, cohort=tuple(sorted(cohort or self.members)))
 
-    def note(self, present: Sequence[ClientName]) -> None:
-        """Who was in a sum. Whoever has left costs the group its key: the rest agrees on a new one.
+    def note(self, present: Collection[ClientName], unreachable: Collection[ClientName] = ()) -> None:
+        """Who was in a sum, and who lost its connection and may come back. Whoever has left costs the group its key:
+        the rest agrees on a new one.
 
         Not below the minimum cohort: then the run stops there, and goes on when clients are back.
         """
+        now = self._clock()
+        self._lost_at = {name: self._lost_at.get(name, now) for name in unreachable}
         for name in self.members:
-            self._missed[name] = 0 if name in present else self._missed.get(name, 0) + 1
+            if name in present:
+                self._missed[name] = 0
+            elif now - self._lost_at.get(name, -math.inf) >= GRACE:
+                self._missed[name] = self._missed.get(name, 0) + 1
         staying = [name for name in self.members if self._missed[name] < PATIENCE]
         if self._federation.min_cohort <= len(staying) < len(self.members):
             self._agree({name: self.roster[name].hex() for name in staying})

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from pipeline.federation import Answer, Asked, Failure, Federation
+from pipeline.federation import UNREACHABLE, Answer, Asked, Failure, Federation
 from pipeline.membership import Membership
 from pipeline.protocol import (
     Action,
@@ -56,8 +56,8 @@ class SealedSum:
     """A sum nobody has opened yet; `ref` None: there is none, because of `lost` or `rejected`.
 
     lost: clients that were charged for it but had been interrupted. rejected: clients for which the sum before it did
-    not verify; they did nothing and were charged nothing. present: who answered at first. noise: deviation of the
-    noise in each of its values, where the clients say so.
+    not verify; they did nothing and were charged nothing. present: who answered at first. unreachable: who was not
+    connected. noise: deviation of the noise in each of its values, where the clients say so.
     """
 
     ref: SumRef | None
@@ -65,6 +65,7 @@ class SealedSum:
     lost: tuple[ClientName, ...] = ()
     rejected: tuple[ClientName, ...] = ()
     present: tuple[ClientName, ...] = ()
+    unreachable: tuple[ClientName, ...] = ()
     noise: float = 0.0
 
 
@@ -118,7 +119,9 @@ class SecureSum:
             absent=tuple(sorted(set(attempt.cohort) - set(asked.clients))),
         )
         shares = [answer.reply.noise for answer in asked.answers if isinstance(answer.reply, EvaluateReply)]
-        return SealedSum(ref, adder.total(), lost, present=present, noise=math.hypot(*shares))
+        unreachable = tuple(failure.client for failure in failures if failure.code == UNREACHABLE)
+        total = adder.total()
+        return SealedSum(ref, total, lost, present=present, unreachable=unreachable, noise=math.hypot(*shares))
 
     def _try(self, wanted: Wanted, attempt: Attempt, again: bool) -> tuple[Adder, Asked[Replies]]:
         terms = self._membership.terms(attempt)

@@ -87,6 +87,7 @@ class Deployment:
         del tree["simulation"]
         cohort = {"min_cohort": self.min_cohort, "expected_clients": len(GROUPS), "timeout": 120.0}
         tree = change({**tree, "federation": cohort}, changes)
+        tree["data"]["min_rows"] = 2 + seed  # so that no stage was done before
         path = self.root / f"config-{seed}.yaml"
         path.write_text(yaml.safe_dump(tree, sort_keys=False))
         return path

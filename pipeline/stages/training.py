@@ -100,8 +100,9 @@ def training(
             continue
         rounds.add(number, total.ref, total.sealed)
         if len(total.present) >= clients.min_cohort:
-            # A new key comes after the checkpoint: what the old one sealed stays whole.
-            membership.note(total.ref.clients if total.ref else total.present)
+            # A new key comes after the checkpoint: what the old one sealed stays whole. Nobody is waited for when that
+            # loses rounds, which are paid for.
+            membership.note(total.ref.clients if total.ref else total.present, total.unreachable)
         seconds = time.monotonic() - begun
         clients.progress(_report(number, training.rounds, rounds.participants[number], members, seconds))
 

@@ -1,0 +1,289 @@
+"""Every fault a federation meets, over real processes: the model that comes of it, and what was charged.
+
+Run by `make soak`. Clients accept sums of two, so that a run can go on without the third.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from clients.home import Home
+from pipeline.workspace import Workspace
+from tests.deployment import GROUPS, Deployment, deployed, family, wait_for
+from tests.soak.throttle import Throttle
+
+pytestmark = pytest.mark.soak
+
+LONG = {"training__rounds": 4, "training__local_epochs": 150}
+"""Local training of a second or two, so that there is a middle of it."""
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    with deployed(tmp_path_factory.mktemp("faults"), min_cohort=2) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def everyone_is_there(deployment: Deployment) -> Iterator[None]:
+    """Whoever a test has left dead is started again, and waited for until the SuperLink lets it in."""
+    yield
+    for name in ("server", *GROUPS):
+        if deployment.processes[name].poll() is not None:
+            deployment.begin(name)
+
+
+def in_the_middle_of(deployment: Deployment, name: str, round: int) -> None:
+    """Wait until `name` has reserved this round and not committed it."""
+
+    def training() -> bool:
+        rows = Home(deployment.root / name).ledger.rows()
+        return bool(rows) and rows[-1].kind == "reserve" and rows[-1].id.endswith(f"/train/{round}")
+
+    wait_for(training, 120, f"{name} to be in round {round}", pause=0.02)
+
+
+def nothing_is_charged_twice(deployment: Deployment, rounds: int) -> None:
+    """And what is charged of the newest training is each round at most once, in order."""
+    for name in GROUPS:
+        charges = deployment.charges(name)
+        assert len(charges) == len(set(charges)), name
+        trained = [charge for charge in charges if "/train/" in charge]
+        newest = trained[-1].partition("/")[0]
+        numbers = [int(charge.rpartition("/")[2]) for charge in trained if charge.startswith(newest)]
+        assert numbers == sorted(numbers)
+        assert numbers[-1] <= rounds
+
+
+def stages_done(deployment: Deployment, said: str) -> None:
+    """No stage is done twice in one run, however often it was resumed; enrolment looks again each time."""
+    for stage in ("ingestion", "validation", "preprocessing", "training", "evaluation", "registration", "deployment"):
+        assert said.count(f"  {stage} done") == 1, said
+
+
+def test_a_client_killed_before_its_reply_comes_back(deployment: Deployment) -> None:
+    run = deployment.run(deployment.config(1, training__rounds=40, training__local_epochs=150))
+    in_the_middle_of(deployment, "south", 2)
+    deployment.kill("south")
+    deployment.begin("south")
+    said = run.ends()
+    assert "south excluded: it is not connected" in said
+    assert "2/3 clients" in said
+    assert "round 40/40  3/3 clients" in said, "it caught up from the kept aggregates"
+    nothing_is_charged_twice(deployment, 40)
+
+
+def test_a_client_killed_after_its_reply_comes_back(deployment: Deployment) -> None:
+    run = deployment.run(deployment.config(2, **LONG))
+    run.says("round 2/4")
+    deployment.kill("south")
+    deployment.begin("south")
+    run.ends()
+    nothing_is_charged_twice(deployment, 4)
+
+
+def test_a_client_that_leaves_for_good_is_done_without(deployment: Deployment) -> None:
+    run = deployment.run(deployment.config(3, training__rounds=60, training__local_epochs=150))
+    in_the_middle_of(deployment, "centre", 2)
+    deployment.kill("centre")
+    said = run.ends()
+    assert "centre excluded" in said
+    assert "round 60/60  2/2 clients" in said, "the rest has agreed on a new group key"
+    nothing_is_charged_twice(deployment, 60)
+    deployment.begin("centre")
+    assert "round 1/2  3/3 clients" in deployment.run(deployment.config(4)).ends(), "and it may come back another day"
+
+
+def test_a_client_that_never_answers_is_left_behind_at_the_deadline_and_catches_up(deployment: Deployment) -> None:
+    run = deployment.run(deployment.config(5, federation__timeout=25.0, **LONG))
+    run.says("round 1/4")
+    stopped = family(deployment.processes["south"])
+    for process in stopped:
+        process.suspend()
+    try:
+        run.says("south excluded: no answer in 25 s")
+    finally:
+        for process in stopped:
+            process.resume()
+    said = run.ends()
+    assert "round 4/4" in said
+    nothing_is_charged_twice(deployment, 4)
+    assert "round 1/2  3/3 clients" in deployment.run(deployment.config(6)).ends(), "a late reply harms nothing"
+
+
+def test_below_the_minimum_cohort_the_run_pauses_and_is_resumed(deployment: Deployment) -> None:
+    run = deployment.run(deployment.config(7, **LONG))
+    run.says("round 1/4")
+    deployment.kill("south")
+    deployment.kill("centre")
+    said = run.ends(code=5)
+    assert "error[cohort-too-small]" in said
+    assert "Nothing was applied" in said
+    deployment.begin("south")
+    deployment.begin("centre")
+    workspace = Workspace(deployment.home / "workspace")
+    metadata = workspace.metadata()
+    number = metadata.runs()[0].id
+    metadata.close()
+    again = deployment.run("--resume", number).ends()
+    assert "round 1/4" not in again
+    assert "round 4/4" in again
+    nothing_is_charged_twice(deployment, 4)
+
+
+MOMENTS = (
+    *("submitted", "ingestion ...", "validation ...", "preprocessing ...", "training ...", "round 2/3"),
+    *("evaluation ...", "blessing ...", "registration ...", "deployment ..."),
+)
+
+
+@pytest.mark.parametrize("number", range(len(MOMENTS)), ids=MOMENTS)
+def test_a_coordinator_killed_at_any_stage_goes_on(deployment: Deployment, number: int) -> None:
+    run = deployment.run(deployment.config(100 + number, training__rounds=3))
+    run.says(MOMENTS[number])
+    deployment.kill("server")
+    time.sleep(2)
+    deployment.begin("server")
+    said = run.ends()
+    stages_done(deployment, said)
+    assert said.count("round 3/3") == 1
+    nothing_is_charged_twice(deployment, 3)
+
+
+def test_a_coordinator_that_was_away_for_longer_than_flower_allows_goes_on(deployment: Deployment) -> None:
+    run = deployment.run(deployment.config(8, training__rounds=3))
+    run.says("round 1/3")
+    deployment.kill("server")
+    time.sleep(75)
+    deployment.begin("server")
+    stages_done(deployment, run.ends())
+    nothing_is_charged_twice(deployment, 3)
+
+
+@pytest.mark.parametrize("service", ["superlink", "executor", "gateway"])
+def test_a_killed_service_of_the_coordinator_does_not_end_the_run(deployment: Deployment, service: str) -> None:
+    run = deployment.run(deployment.config(200 + len(service), training__rounds=3))
+    run.says("round 1/3")
+    names = {"superlink": "flower-superlink", "executor": "server.executor", "gateway": "server.gateway"}
+    victims = [p for p in family(deployment.processes["server"]) if names[service] in " ".join(p.cmdline())]
+    victims[0].kill()
+    stages_done(deployment, run.ends())
+    nothing_is_charged_twice(deployment, 3)
+
+
+@contextmanager
+def full(folder: Path) -> Iterator[None]:
+    """A folder on a disk of its own on which nothing is free; afterwards everything is where it was."""
+    content = folder.with_name(f"{folder.name}-content")
+    shutil.copytree(folder, content)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) // 1024 + 400
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(folder)], check=True)
+    try:
+        shutil.copytree(content, folder, dirs_exist_ok=True)
+        with open(folder / "ballast", "wb") as ballast:
+            try:
+                while True:
+                    ballast.write(bytes(4096))
+                    ballast.flush()
+            except OSError:
+                pass
+        yield
+        subprocess.run(["mount", "-o", "remount,size=500m", str(folder)], check=True)
+        (folder / "ballast").unlink()
+        shutil.rmtree(content)
+        shutil.copytree(folder, content)
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+    shutil.rmtree(folder)
+    content.rename(folder)
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+
+
+@needs_root
+def test_a_full_disk_at_a_client_leaves_it_out(deployment: Deployment) -> None:
+    deployment.command("client", "stop", "south")
+    before = deployment.charges("south")
+    with full(deployment.root / "south"):
+        deployment.begin("south")
+        said = deployment.run(deployment.config(9, federation__timeout=40.0)).ends()
+        assert "round 2/2" in said
+        deployment.processes["south"].send_signal(signal.SIGTERM)
+        deployment.processes["south"].wait(30)
+        assert deployment.charges("south") == before
+    deployment.begin("south")
+    assert "round 2/2  3/3 clients" in deployment.run(deployment.config(10)).ends()
+    nothing_is_charged_twice(deployment, 2)
+
+
+@needs_root
+def test_a_full_disk_at_the_coordinator_ends_the_run_which_is_resumed(deployment: Deployment) -> None:
+    deployment.processes["server"].send_signal(signal.SIGTERM)
+    deployment.processes["server"].wait(30)
+    config = deployment.config(11)
+    with full(deployment.home / "workspace"):
+        deployment.begin("server")
+        wait_for(lambda: "is open at" in (deployment.root / "server.out").read_text().splitlines()[-1], 60, "a start")
+        run = deployment.run(config)
+        said = run.ends(code=5)
+        assert "no space is left" in said or "ended as failed" in said
+        deployment.processes["server"].send_signal(signal.SIGTERM)
+        deployment.processes["server"].wait(30)
+    deployment.begin("server")
+    wait_for(lambda: "is open at" in (deployment.root / "server.out").read_text().splitlines()[-1], 60, "a start")
+    assert "round 2/2  3/3 clients" in deployment.run(config).ends()
+    nothing_is_charged_twice(deployment, 2)
+
+
+def test_a_slow_link_costs_time_and_nothing_else(deployment: Deployment) -> None:
+    with Throttle(deployment.port, bytes_per_second=100_000, delay=0.1) as throttle:
+        deployment.command("client", "stop", "south")
+        connection = deployment.root / "south" / "connection.yaml"
+        whole = connection.read_text()
+        connection.write_text(f"coordinator: localhost:{throttle.port}\n")
+        deployment.begin("south")
+        said = deployment.run(deployment.config(12, model__hidden=[200])).ends(seconds=400)
+        assert "round 2/2  3/3 clients" in said
+        assert throttle.passed > 100_000
+        deployment.command("client", "stop", "south")
+        connection.write_text(whole)
+    nothing_is_charged_twice(deployment, 2)
+
+
+@pytest.mark.skipif(not shutil.which("faketime"), reason="needs faketime")
+def test_a_clock_that_jumps(deployment: Deployment) -> None:
+    """A client whose clock is hours off is told from the others and left out; set right, it takes part again."""
+    deployment.command("client", "stop", "south")
+    command = ["faketime", "-f", "+5h", "sottovoce", "client", "start", "south"]
+    with (deployment.root / "south.out").open("ab") as out:
+        off = subprocess.Popen(command, cwd=deployment.root, stdout=out, stderr=out)
+    try:
+        said = deployment.run(deployment.config(13, federation__timeout=30.0)).ends()
+        assert "round 2/2" in said
+    finally:
+        for child in psutil.Process(off.pid).children(recursive=True):
+            child.terminate()
+        off.terminate()
+        off.wait(30)
+    deployment.begin("south")
+    assert "round 2/2  3/3 clients" in deployment.run(deployment.config(14)).ends()
+    nothing_is_charged_twice(deployment, 2)
+
+
+def test_updates_of_fifty_megabytes(deployment: Deployment) -> None:
+    changes = {"model__hidden": [5000, 4000], "training__rounds": 1, "training__local_epochs": 1}
+    said = deployment.run(
+        deployment.config(15, training__expected_batch=256, federation__timeout=500.0, **changes)
+    ).ends(seconds=900)
+    line = next(line for line in said.splitlines() if "round 1/1" in line)
+    assert "3/3 clients" in line
+    assert float(line.partition("up ")[2].split()[0]) > 3 * 50, line
