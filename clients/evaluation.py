@@ -30,6 +30,7 @@ SPREAD = 3.0
 
 def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> tuple[EvaluateReply, Blobs]:
     """Raises BudgetExhausted, PlanInvalid, CohortTooSmall, RoundLost, LedgerRolledBack, ProtocolError."""
+    home.policy.permit_model(models.parameter_count(request.model, request.spec.width))
     state = ExecutionState(home, request.execution)
     charge = f"{request.execution}/evaluate/1"
     if request.seen is not None:

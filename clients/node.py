@@ -23,9 +23,23 @@ from pipeline.card import ClientCard
 from pipeline.configfile import parse, read_yaml
 from pipeline.contract import Frozen
 from pipeline.files import write_atomically
-from pipeline.services import Service, Services, free_port, python_environment
+from pipeline.services import Service, Services, free_port, meaning, python_environment
 from privacy.errors import ConfigError, WorkspaceBusy
 from privacy.keys import read_secret, write_secret
+
+MEANINGS = {
+    "SuperNode ID": "connected",
+    "Connection successful": "connected",
+    "Received successfully": "connected, and at work",
+    "Sent successfully": "connected",
+    "Connection attempt failed": "the coordinator does not answer; tried again by itself",
+    "Failed to activate SuperNode": "the coordinator does not let this node in: ask its operator whether your card is "
+    "admitted (after a crash it takes a minute, and a clock that is wrong is refused too)",
+    "CERTIFICATE_VERIFY_FAILED": "the coordinator's certificate does not come from your ca.crt: somebody else answers "
+    "there, or ca.crt is not the operator's",
+    "Exit Code: 302": "node.key cannot be read: put it back from its safe place",
+}
+"""What Flower's SuperNode logs, in our words."""
 
 
 class Connection(Frozen):
@@ -112,8 +126,16 @@ class Node:
                 *("--isolation", "process", "--superexec-auth-secret-file", secret),
             ]
             executor = [sys.executable, "-P", "-m", "clients.executor", f"127.0.0.1:{runtime}", secret]
-            services = [Service("supernode", supernode, env), Service("executor", executor, env)]
+            services = [
+                Service("supernode", supernode, env, meanings=MEANINGS),
+                Service("executor", executor, env),
+            ]
             Services(services, self.root / "logs").run(stopped, ready, say)
+
+    @property
+    def link(self) -> str:
+        """How it stands with the coordinator, as far as the SuperNode has said."""
+        return meaning(self.root / "logs" / "supernode.log", MEANINGS) or "has said nothing yet"
 
     @property
     def process(self) -> int | None:

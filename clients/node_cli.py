@@ -93,7 +93,7 @@ def start(home: HomeArgument = DEFAULT) -> None:
 
 
 def status(home: HomeArgument = DEFAULT) -> None:
-    """Whether the node runs, what its SuperNode said last, and what is left of the budget."""
+    """Whether the node runs, how it stands with the coordinator, and what is left of the budget."""
     node = _node(home)
     policy, process = node.home.policy, node.process
     state = f"runs (process {process})" if process else "is not running"
@@ -102,11 +102,11 @@ def status(home: HomeArgument = DEFAULT) -> None:
     spent = node.home.ledger.spent()
     limit = "no limit" if math.isinf(policy.lifetime_epsilon) else f"of {policy.lifetime_epsilon:g}"
     typer.echo(f"  budget      epsilon {spent:.2f} {limit}, delta {policy.lifetime_delta:g}")
-    for title, path in (("supernode", node.root / "logs" / "supernode.log"), ("work", node.root / "client.log")):
-        if path.exists() and (
-            lines := [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
-        ):
-            typer.echo(f"  {title:11} {_plain(lines[-1])[:160]}")
+    if process:
+        typer.echo(f"  link        {node.link}")
+    log = node.root / "client.log"
+    if log.exists() and (lines := [line for line in log.read_text(errors="replace").splitlines() if line.strip()]):
+        typer.echo(f"  work        {_plain(lines[-1])[:160]}")
 
 
 def stop(home: HomeArgument = DEFAULT) -> None:

@@ -28,6 +28,9 @@ class ClientPolicy(Frozen):
     allowed_actions: tuple[ActionName, ...] = Field(
         ACTIONS, description="What a coordinator may ask this client to do."
     )
+    max_parameters: int = Field(
+        100_000_000, ge=1, description="Largest model this client trains: more parameters can remember more."
+    )
     forbidden_columns: tuple[str, ...] = Field((), description="Columns that never enter, whatever the contract says.")
 
     @property
@@ -44,6 +47,15 @@ class ClientPolicy(Frozen):
         """Raise ActionForbidden for what this owner does not allow."""
         if name not in self.allowed_actions:
             raise ActionForbidden(f"this client's policy does not allow the action {name}", travels=True)
+
+    def permit_model(self, parameters: int) -> None:
+        """Raise ActionForbidden for a larger model than this owner allows."""
+        if parameters > self.max_parameters:
+            raise ActionForbidden(
+                f"a model of {parameters:,} parameters; this client's policy allows {self.max_parameters:,}",
+                remedy="Make model.hidden smaller.",
+                travels=True,
+            )
 
     def permit_group(self, masks: bool) -> None:
         """Raise PlanInvalid when this owner demands masks and the group has none."""

@@ -29,6 +29,7 @@ from privacy.statement import agreed, basis_of
 
 def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[TrainReply, Blobs]:
     """Raises BudgetExhausted, PlanInvalid, CohortTooSmall, SumRejected, RoundLost, LedgerRolledBack, ProtocolError."""
+    home.policy.permit_model(models.parameter_count(request.model, request.spec.width))
     state = ExecutionState(home, request.execution)
     charge = f"{request.execution}/train/{request.round}"
     if request.seen is not None:

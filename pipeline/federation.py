@@ -45,6 +45,14 @@ class Failure:
         return f"{self.client} ({self.text})"
 
 
+@dataclass(frozen=True)
+class Admitted:
+    """A client of the roster: its public keys, hex, and the node the transport knows it by."""
+
+    public_keys: str
+    node: int
+
+
 UNREACHABLE = f"flower-{ErrorCode.NODE_UNAVAILABLE}"
 """Code of a client that is not connected; it may come back."""
 
@@ -84,9 +92,9 @@ class Federation:
         timeout: float,
         progress: Progress,
         heads: Heads,
-        admitted: Mapping[str, str] | None = None,
+        admitted: Mapping[str, Admitted] | None = None,
     ) -> None:
-        """admitted: public keys, hex, of those who may join, by name; None: whoever the transport lets in."""
+        """admitted: who may join, by name; None: whoever the transport lets in."""
         self.grid = grid
         self._admitted = admitted
         self.heads = heads
@@ -123,8 +131,9 @@ class Federation:
         by_name: dict[str, list[Answer[JoinReply]]] = {}
         for answer in asked.answers:
             name = answer.reply.name
-            if self._admitted is not None and self._admitted.get(name) != answer.reply.public_keys:
-                self.exclude(asked, Failure(name, "not-admitted", "the roster has no client of this name and keys"))
+            who = Admitted(answer.reply.public_keys, labels[answer.client])
+            if self._admitted is not None and self._admitted.get(name) != who:
+                self.exclude(asked, Failure(name, "not-admitted", "the roster has no such client at this node"))
             else:
                 by_name.setdefault(name, []).append(answer)
         for name, answers in by_name.items():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from pipeline.config import Config
 from pipeline.dag import Dag, Inputs
-from pipeline.federation import Federation
+from pipeline.federation import Admitted, Federation
 from pipeline.progress import Progress, RunPlanned
 from pipeline.registry import Registry
 from pipeline.stages.blessing import blessing
@@ -50,7 +50,7 @@ def lifecycle_dag() -> Dag:
 
 
 def run_lifecycle(
-    config: Config, grid: Grid, workspace: Workspace, progress: Progress, admitted: Mapping[str, str] | None = None
+    config: Config, grid: Grid, workspace: Workspace, progress: Progress, admitted: Mapping[str, Admitted] | None = None
 ) -> Outcome:
     """Run the whole lifecycle over `grid`, reusing what did not change. The workspace must be locked by the caller.
 

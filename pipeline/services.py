@@ -20,17 +20,24 @@ from privacy.errors import FederationError, PortInUse
 FIRST_PAUSE, LONGEST_PAUSE, HEALTHY = 0.5, 10.0, 60.0
 """Seconds: pause before a restart, doubled up to the longest; a process that ran for so long starts from the first."""
 PATIENCE, COMING_UP = 10.0, 90.0
+TAIL = 20_000
+LOG_BYTES = 10_000_000
+"""A service's log is put aside as NAME.log.1 when it is larger than this at a start."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """One process. port, host: where it listens; waited for before the next service starts."""
+    """One process. port, host: where it listens; waited for before the next service starts.
+
+    meanings: what words in its log mean to a person, for libraries that speak to their developers.
+    """
 
     name: str
     command: Sequence[str]
     env: Mapping[str, str]
     port: int | None = None
     host: str = "127.0.0.1"
+    meanings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -81,6 +88,8 @@ class Services:
 
     def _start(self, service: Service) -> subprocess.Popen[bytes]:
         path = self._logs / f"{service.name}.log"
+        if path.exists() and path.stat().st_size > LOG_BYTES:
+            path.replace(path.with_name(f"{path.name}.1"))
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
             return subprocess.Popen(
                 list(service.command),
@@ -122,9 +131,22 @@ class Services:
             _signal_group(one.process, signal.SIGKILL)  # what it left behind
             one.pause = FIRST_PAUSE if now - one.begun > HEALTHY else min(LONGEST_PAUSE, 2 * one.pause)
             one.again = now + one.pause
-            say(f"{one.service.name} ended with {one.process.returncode}; started again in {one.pause:.0f} s")
+            why = meaning(self._logs / f"{one.service.name}.log", one.service.meanings)
+            reason = f": {why}" if why else f" with {one.process.returncode}"
+            say(f"{one.service.name} ended{reason}; started again in {one.pause:.0f} s")
         elif now >= one.again:
             one.process, one.begun, one.again = self._start(one.service), now, 0.0
+
+
+def meaning(log: Path, meanings: Mapping[str, str]) -> str:
+    """What the newest words of a log that are known mean; empty when there are none."""
+    if not log.exists():
+        return ""
+    with open(log, "rb") as file:
+        file.seek(max(0, log.stat().st_size - TAIL))
+        text = file.read().decode(errors="replace")
+    newest = max(meanings, key=text.rfind, default="")
+    return meanings[newest] if newest and newest in text else ""
 
 
 def listens(port: int, host: str = "127.0.0.1") -> bool:

@@ -9,7 +9,7 @@
     |-- FederationError (5)     CohortTooSmall  ProtocolError  VersionMismatch  RevealDisagreement
     |                           RoundLost  ClientFailed
     |-- EngineError (6)         GraphInvalid  StageFailed  StageTimeout  EngineUnavailable
-    |-- StorageError (7)        StorageFull  ArtifactMissing  ArtifactCorrupt  NotFound
+    |-- StorageError (7)        StorageFull  AccessDenied  ArtifactMissing  ArtifactCorrupt  NotFound
     |-- WorkspaceBusy (8)
     `-- ServingError (9)        PortInUse  NoChampion  VersionRefused
 
@@ -197,6 +197,10 @@ class StorageFull(StorageError):
     headline = "no space is left on the disk"
 
 
+class AccessDenied(StorageError):
+    headline = "a file of this client cannot be used"
+
+
 class ArtifactMissing(StorageError):
     pass
 
@@ -232,7 +236,7 @@ class VersionRefused(ServingError):
 
 
 def named(error: BaseException) -> SottovoceError | None:
-    """The named error behind `error`: itself, one it was raised from, or the name of a full disk; else None."""
+    """The named error behind `error`: itself, one it was raised from, or one for a full disk or a refused file."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, SottovoceError):
@@ -242,6 +246,11 @@ def named(error: BaseException) -> SottovoceError | None:
             return StorageFull(
                 f"no space is left on the disk{place}",
                 remedy="Free some space and run the same command again; what was finished is kept.",
+            )
+        if isinstance(seen, OSError) and seen.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and seen.filename:
+            return AccessDenied(
+                f"{seen.filename}: {(seen.strerror or 'permission denied').lower()}",
+                remedy="Give the user who runs this command access to it, or choose another place.",
             )
         seen = seen.__cause__ or seen.__context__
     return None

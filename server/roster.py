@@ -16,10 +16,13 @@ from pydantic import Field, TypeAdapter
 
 from pipeline.card import ClientCard
 from pipeline.contract import Frozen
+from pipeline.federation import Admitted
 from pipeline.files import write_atomically
 from pipeline.services import python_environment
 from privacy.errors import ConfigError, FederationError, KeyMismatch, NotFound
 from server.home import LINK, CoordinatorHome
+
+NODES = "nodes.json"
 
 
 class Admission(Frozen):
@@ -43,9 +46,14 @@ class Roster:
         except (OSError, ValueError):
             raise ConfigError(f"{self._path} is not a readable roster") from None
 
-    def admitted(self) -> dict[str, str]:
-        """Public keys, hex, of every admitted client by name."""
-        return {name: entry.card.public_keys for name, entry in self.entries().items() if not entry.revoked}
+    def admitted(self, nodes: Path) -> dict[str, Admitted]:
+        """Every admitted client by name. nodes: file of the nodes that the SuperLink was told of."""
+        numbers = _numbers(nodes)
+        return {
+            name: Admitted(entry.card.public_keys, int(numbers[entry.card.node_key]))
+            for name, entry in self.entries().items()
+            if not entry.revoked and entry.card.node_key in numbers
+        }
 
     def add(self, card: ClientCard) -> None:
         """Raises KeyMismatch when the name is another's, or a key was admitted or revoked before."""
@@ -90,11 +98,20 @@ def tell_superlink(home: CoordinatorHome) -> None:
     """Make the running SuperLink know exactly the node keys of the admitted clients. Raises FederationError."""
     with open(home.root / "nodes.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two at once would both register the same key
-        _register(home, home.root / "nodes.json")
+        _register(home, home.root / NODES)
+
+
+def _numbers(path: Path) -> dict[str, str]:
+    """Node numbers by node key: Flower lists its nodes by number only. Raises ConfigError."""
+    try:
+        numbers: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    except (OSError, ValueError):
+        raise ConfigError(f"{path} is not readable", remedy="Put it back from its safe place.") from None
+    return numbers
 
 
 def _register(home: CoordinatorHome, path: Path) -> None:
-    numbers: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}  # Flower lists nodes by number only
+    numbers = _numbers(path)
     there = {str(node["node-id"]) for node in flwr(home, "supernode", "list", LINK)["nodes"]}
     known = {key: number for key, number in numbers.items() if number in there}
     entries = Roster(home.root / "roster.json").entries().values()

@@ -47,6 +47,7 @@ class Runs:
 
     def __init__(self, home: CoordinatorHome) -> None:
         self._home, self._folder = home, home.root / "runs"
+        self._asked: dict[str, float] = {}
 
     def submit(self, config: Config) -> str:
         """Have the SuperLink run the lifecycle; the run's number. Raises FederationError."""
@@ -121,15 +122,21 @@ class Runs:
         """Submit again, until `stopped`, every run whose driver has ended without a word."""
         suspects: set[str] = set()
         while not stopped.wait(TEND_SECONDS):
-            silent = {number for number in self._unfinished() if self._log(number).exists()}
-            if silent and self._driven():
-                silent = set()
+            silent = set() if self._driven() else self._unfinished()
             for number in sorted(silent & suspects):
                 try:
-                    self._resume(number, say)
+                    if self._log(number).exists() or self._never_began(number):
+                        self._resume(number, say)
                 except FederationError as error:  # the SuperLink is just starting again: at the next look
                     say(f"run {number} cannot be resumed yet: {error.cause}")
             suspects = silent  # twice in a row, because a driver may just be starting or ending
+
+    def _never_began(self, number: str) -> bool:
+        """Whether it ended before its driver wrote a word. Asked now and then: it may wait for another run."""
+        if time.monotonic() - self._asked.get(number, -QUIET_SECONDS) < QUIET_SECONDS:
+            return False
+        self._asked[number] = time.monotonic()
+        return self.state(number).startswith("finished")
 
     def _resume(self, number: str, say: Callable[[str], None]) -> None:
         old = self.submission(number)
@@ -157,7 +164,7 @@ class Runs:
             raise
         if state == "finished:completed":
             return True
-        if state.startswith("finished") and (self._over(number) or not self._log(number).exists()):
+        if state.startswith("finished") and self._over(number):
             raise FederationError(
                 f"run {number} ended as {state.partition(':')[2]}",
                 remedy="The same command goes on where it stopped. Its log: " + str(self._log(number)),

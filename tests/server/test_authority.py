@@ -1,6 +1,7 @@
 """Certificates and homes of a coordinator: what is made, and what is refused before anything starts."""
 
 import datetime
+import json
 import socket
 import threading
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.card import ClientCard
+from pipeline.federation import Admitted
 from pipeline.services import free_port
 from privacy.errors import ConfigError, KeyMismatch, NotFound, PortInUse, SecretExposed, WorkspaceBusy
 from server import authority
@@ -87,17 +89,19 @@ def test_a_port_in_use_and_a_home_in_use_are_told_before_anything_starts(home: C
 
 
 def test_a_roster_keeps_names_keys_and_revocations(home: CoordinatorHome) -> None:
-    roster = Roster(home.root / "roster.json")
+    roster, nodes = Roster(home.root / "roster.json"), home.root / "nodes.json"
     east, south = make_card("east", 1), make_card("south", 2)
+    assert roster.admitted(nodes) == {}
+    nodes.write_text(json.dumps({east.node_key: "7", south.node_key: "8"}))
     roster.add(east)
     roster.add(east)
     roster.add(south)
-    assert roster.admitted() == {"east": east.public_keys, "south": south.public_keys}
+    assert roster.admitted(nodes) == {"east": Admitted(east.public_keys, 7), "south": Admitted(south.public_keys, 8)}
     for posing in (make_card("east", 3), east.model_copy(update={"name": "west"})):
         with pytest.raises(KeyMismatch, match="east is admitted with fingerprint"):
             roster.add(posing)
     roster.revoke("south")
-    assert list(roster.admitted()) == ["east"]
+    assert list(roster.admitted(nodes)) == ["east"]
     with pytest.raises(KeyMismatch, match="was revoked"):
         roster.add(south)
     with pytest.raises(NotFound, match="no client north"):
