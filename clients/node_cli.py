@@ -49,6 +49,7 @@ def init(
     from clients.node import Node
     from clients.policy import ClientPolicy
     from pipeline.configfile import parse
+    from pipeline.services import refuse_odd
     from privacy.errors import ConfigError
 
     if not source.exists():
@@ -67,6 +68,7 @@ def init(
     }
     policy = parse(ClientPolicy, tree, "the answers")
     Node.introduction(coordinator, ca)  # before anything is written
+    refuse_odd(home)
     node = Node.create(Home.create(home, policy), coordinator, ca)
     typer.echo(f"\n  Your fingerprint   {node.card.fingerprint}")
     typer.echo("                     read it to the operator over the phone")

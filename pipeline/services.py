@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.environment import quiet_environment
-from privacy.errors import FederationError, PortInUse
+from privacy.errors import ConfigError, FederationError, PortInUse
 
 FIRST_PAUSE, LONGEST_PAUSE, HEALTHY = 0.5, 10.0, 60.0
 """Seconds: pause before a restart, doubled up to the longest; a process that ran for so long starts from the first."""
@@ -169,6 +169,14 @@ def refuse_taken(host: str, port: int) -> None:
                 f"port {port} of {host} cannot be used: {error.strerror}",
                 remedy="Stop what uses it, or choose another.",
             ) from None
+
+
+def refuse_odd(home: Path) -> None:
+    """Raise ConfigError for a place that Flower's settings cannot name."""
+    if set(str(home.absolute())) & set("\"'\\\n\r"):
+        raise ConfigError(
+            f"{home}: a home's path may hold no quotes, backslashes or line ends", remedy="Choose another."
+        )
 
 
 def free_port() -> int:

@@ -25,6 +25,7 @@ from pydantic import Field, model_validator
 from pipeline.configfile import parse, read_yaml
 from pipeline.contract import Frozen
 from pipeline.protocol import own_version
+from pipeline.services import refuse_odd
 from privacy.errors import ConfigError, WorkspaceBusy
 from privacy.keys import read_secret, write_secret
 from server import authority
@@ -64,6 +65,7 @@ class CoordinatorHome:
         """Keys, certificates, secret and bundle. Raises ConfigError if there is a home already."""
         if (root / "server.yaml").exists():
             raise ConfigError(f"{root} is a coordinator's home already", remedy="Choose another folder.")
+        refuse_odd(root)
         root.mkdir(parents=True, exist_ok=True)
         root.chmod(0o700)
         authority.create_root(root, settings.name)

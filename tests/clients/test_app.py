@@ -15,7 +15,7 @@ from clients.home import Home
 from pipeline.config import Config
 from pipeline.protocol import Action, IngestReply, IngestRequest, JoinReply, JoinRequest, own_version, pack, unpack
 from privacy.errors import ProtocolError
-from tests.support import LocalGrid, homes_for
+from tests.support import Federation, LocalGrid, homes_for
 
 SECRET = "Jane Doe, age 34"
 
@@ -98,6 +98,15 @@ def test_an_action_the_policy_does_not_allow_is_refused(grid: LocalGrid, config:
     code, text = error(ask(grid, Action.INGEST, pack(IngestRequest(contract=config.data))))
     assert code == "action-forbidden"
     assert "ingest" in text
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_model_larger_than_the_owner_allows_is_refused_before_anything_is_charged(federation: Federation) -> None:
+    mine = Home(federation.homes["north"])
+    Home.write_policy(mine.root, mine.policy.model_copy(update={"max_parameters": 30}))
+    federation.run()
+    assert federation.excluded["north"] == "action-forbidden"
+    assert federation.charges("north") == {}
 
 
 def test_places_are_keyed_also_for_a_table_of_numbers(grid: LocalGrid) -> None:

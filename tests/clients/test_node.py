@@ -89,6 +89,14 @@ def test_init_refuses_what_cannot_be(
         init(tmp_path / "east", dataset, authority, *changed)
 
 
+def test_a_home_that_flower_cannot_name_is_refused(tmp_path: Path, dataset: Path, authority: Path) -> None:
+    with pytest.raises(ConfigError, match="quotes"):
+        init(tmp_path / 'the "east"', dataset, authority)
+    with pytest.raises(ConfigError, match="quotes"):
+        CoordinatorHome.create(tmp_path / "it's", ServerSettings(name="lab"))
+    assert not (tmp_path / "it's").exists()
+
+
 def test_a_home_is_made_once(tmp_path: Path, dataset: Path, authority: Path, node: Node) -> None:
     ledger = node.home.ledger.path.read_bytes()
     with pytest.raises(ConfigError, match="is a client home already"):
@@ -115,6 +123,21 @@ def test_what_would_fail_later_is_refused_before_anything_starts(node: Node, tmp
         Node(Home(node.root)).check()
     with pytest.raises(NotFound, match="not a client's home"):
         CliRunner().invoke(sottovoce.app, ["client", "start", str(tmp_path / "none")], catch_exceptions=False)
+
+
+def test_the_link_is_told_in_words(node: Node) -> None:
+    assert "nothing yet" in node.link
+    log = node.root / "logs" / "supernode.log"
+    log.parent.mkdir()
+    for said, told in {
+        "ERROR: Exit Code: 305\n[code: 2004] Failed to activate SuperNode.\n": "does not let this node in",
+        "INFO: SuperNode ID: 7\n": "connected",
+        "WARNING: Connection attempt failed, retrying in 2.87 seconds\n": "does not answer",
+        "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed\n": "ca.crt",
+    }.items():
+        with log.open("a") as file:
+            file.write(f"{said}INFO: Waiting for application shutdown.\n")
+        assert told in node.link
 
 
 def test_a_node_without_its_ledger_does_not_start(node: Node) -> None:

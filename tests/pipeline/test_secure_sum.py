@@ -9,6 +9,7 @@ from flwr.common.constant import ErrorCode
 
 from clients.execution import ExecutionState
 from clients.home import Home
+from pipeline.federation import Admitted
 from pipeline.lifecycle import run_lifecycle
 from pipeline.progress import ClientExcluded, Event, GroupAgreed
 from pipeline.protocol import (
@@ -117,6 +118,25 @@ def test_a_key_that_the_coordinator_swapped_is_noticed_by_every_client(federatio
     with pytest.raises(CohortTooSmall, match="group key"):
         federation.run()
     assert federation.excluded == dict.fromkeys(federation.homes, "key-mismatch") | {"north": "protocol"}
+
+
+def test_a_client_that_takes_another_s_name_is_left_out_and_harms_nobody(federation: Federation) -> None:
+    east = Home(federation.homes["east"]).identity.public.hex()
+
+    def posing(message: Message, context: Context) -> Message:
+        told, blobs = unpack(JoinReply, federation.grid.app(message, context).content)
+        return Message(pack(told.model_copy(update={"name": "east", "public_keys": east}), blobs), reply_to=message)
+
+    federation.grid.faults[("north", "query.join")] = posing
+    nodes = {name: node for node, name in federation.grid.names.items()}
+    admitted = {
+        name: Admitted(Home(home).identity.public.hex(), nodes[name]) for name, home in federation.homes.items()
+    }
+    outcome = run_lifecycle(
+        federation.config, federation.grid, federation.workspace, federation.events.append, admitted
+    )
+    assert federation.excluded == {"east": "not-admitted"}
+    assert outcome.evaluation.clients == ("centre", "east", "harbour", "south", "west")
 
 
 def forged(message: Message, reply: Message, federation: Federation) -> Message:

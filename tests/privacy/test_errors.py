@@ -6,7 +6,15 @@ import pickle
 import pytest
 
 from privacy import errors
-from privacy.errors import BudgetExhausted, ClientFailed, ColumnMissing, SottovoceError, StorageFull, named
+from privacy.errors import (
+    AccessDenied,
+    BudgetExhausted,
+    ClientFailed,
+    ColumnMissing,
+    SottovoceError,
+    StorageFull,
+    named,
+)
 
 TREE = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, SottovoceError)]
 
@@ -34,4 +42,8 @@ def test_the_name_behind_an_error_is_found() -> None:
     found = named(wrapped)
     assert isinstance(found, StorageFull)
     assert "/data/x" in found.cause
+    refused = named(PermissionError(errno.EACCES, "Permission denied", "/data/x"))
+    assert isinstance(refused, AccessDenied)
+    assert "/data/x" in refused.cause
+    assert refused.remedy
     assert named(ValueError("x")) is None

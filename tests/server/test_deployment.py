@@ -11,6 +11,9 @@ import pytest
 from pipeline.card import ClientCard
 from pipeline.services import listens
 from pipeline.workspace import Workspace
+from server.home import CoordinatorHome
+from server.roster import flwr
+from server.runs import Runs
 from tests.deployment import GROUPS, Deployment, deployed, family, wait_for
 
 
@@ -74,6 +77,8 @@ def test_a_client_that_was_not_admitted_stays_outside_and_so_does_one_with_anoth
     for name in ("stranger", "misled"):
         deployment.start(name, "client", "start", name)
     wait_for(lambda: b"supernode ended" in (deployment.root / "stranger.out").read_bytes(), 60, "a refusal")
+    wait_for(lambda: "does not come from your ca.crt" in deployment.command("client", "status", "misled"), 60, "why")
+    assert "ask its operator whether your card is admitted" in deployment.command("client", "status", "stranger")
     for name in ("stranger", "misled"):
         assert "SuperNode ID" not in (deployment.root / name / "logs" / "supernode.log").read_text()
         deployment.command("client", "stop", name)
@@ -132,6 +137,26 @@ def test_a_coordinator_killed_in_mid_round_goes_on_by_itself_when_it_is_started(
     resumed = said.split("resumed as run ")[1].split()[0]
     assert "there is no run 7" in deployment.command("server", "attach", 7, "--home", deployment.home, code=7)
     assert "is done" in deployment.command("server", "attach", resumed, "--home", deployment.home)
+
+
+def test_code_in_a_bundle_runs_nowhere(deployment: Deployment) -> None:
+    """Whoever reaches the SuperLink on loopback can submit a bundle of its own: it gets a run of the lifecycle."""
+    bundle, trace = deployment.root / "hostile", deployment.root / "trace"
+    (bundle / "server").mkdir(parents=True)
+    evil = f"open({str(trace)!r}, 'a').write(__file__)\nfrom flwr.serverapp import ServerApp\napp = ServerApp()\n"
+    for name in ("server/__init__.py", "server/app.py", "clients.py", "evil.py"):
+        (bundle / name).write_text(evil)
+    ours = (deployment.home / "bundle" / "pyproject.toml").read_text()
+    (bundle / "pyproject.toml").write_text(
+        ours.replace('["README.md"]', '["**/*.py"]').replace("server.app:app", "evil:app")
+    )
+    home = CoordinatorHome(deployment.home)
+    settings = f'config="{deployment.config(4)}" workspace="{home.workspace}" roster="{home.root}/roster.json"'
+    number = flwr(home, "run", str(bundle), "here", "--run-config", settings)["run-id"]
+    state = Runs(home).state
+    wait_for(lambda: state(number).startswith("finished"), 120, "the end of the run", pause=2)
+    assert state(number) == "finished:completed"
+    assert not trace.exists()
 
 
 def test_one_home_runs_one_node_and_one_coordinator(deployment: Deployment) -> None:

@@ -287,3 +287,39 @@ def test_updates_of_fifty_megabytes(deployment: Deployment) -> None:
     line = next(line for line in said.splitlines() if "round 1/1" in line)
     assert "3/3 clients" in line
     assert float(line.partition("up ")[2].split()[0]) > 3 * 50, line
+
+
+def held(deployment: Deployment) -> dict[str, tuple[int, int, int]]:
+    """Memory in bytes and descriptors of every lasting process, and files of every home without what a run keeps."""
+    found = {}
+    for name, process in deployment.processes.items():
+        home = deployment.home if name == "server" else deployment.root / name
+        files = [path for path in home.rglob("*") if path.is_file() and "artifacts" not in path.parts]
+        for child in psutil.Process(process.pid).children():
+            role = next(word for word in child.cmdline() if "." in Path(word).name or "flower" in word)
+            found[f"{name} {Path(role).name}"] = (child.memory_info().rss, child.num_fds(), len(files))
+    (executor,) = (
+        p
+        for p in family(deployment.processes["server"])
+        if "server.executor" in " ".join(p.cmdline()[:5])
+        and p.ppid() != deployment.processes["server"].pid
+        and p.parent().ppid() == deployment.processes["server"].pid
+    )
+    found["driver"] = (executor.memory_info().rss, executor.num_fds(), 0)
+    return found
+
+
+def test_two_hundred_rounds_leave_nothing_behind_on_either_side(deployment: Deployment) -> None:
+    run = deployment.run(deployment.config(16, training__rounds=200, training__local_epochs=1))
+    run.says("round 50/200", 400)
+    early = held(deployment)
+    run.says("round 199/200", 900)
+    late = held(deployment)
+    run.ends(seconds=200)
+    assert early.keys() == late.keys()
+    for process, (memory, descriptors, files) in late.items():
+        before = early[process]
+        assert memory - before[0] < 30e6, (process, before[0], memory)
+        assert descriptors - before[1] <= 4, (process, before[1], descriptors)
+        assert files - before[2] <= 2, (process, before[2], files)
+    nothing_is_charged_twice(deployment, 200)
