@@ -128,10 +128,8 @@ def test_a_client_that_takes_another_s_name_is_left_out_and_harms_nobody(federat
         return Message(pack(told.model_copy(update={"name": "east", "public_keys": east}), blobs), reply_to=message)
 
     federation.grid.faults[("north", "query.join")] = posing
-    nodes = {name: node for node, name in federation.grid.names.items()}
-    admitted = {
-        name: Admitted(Home(home).identity.public.hex(), nodes[name]) for name, home in federation.homes.items()
-    }
+    keys = {name: Home(home).identity.public.hex() for name, home in federation.homes.items()}
+    admitted = {name: Admitted(keys[name], node) for node, name in federation.grid.names.items()}
     outcome = run_lifecycle(
         federation.config, federation.grid, federation.workspace, federation.events.append, admitted
     )

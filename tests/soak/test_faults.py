@@ -289,23 +289,21 @@ def test_updates_of_fifty_megabytes(deployment: Deployment) -> None:
     assert float(line.partition("up ")[2].split()[0]) > 3 * 50, line
 
 
+ROLES = ("clients.supernode", "clients.executor", "flower-superlink", "server.executor", "server.gateway")
+
+
 def held(deployment: Deployment) -> dict[str, tuple[int, int, int]]:
-    """Memory in bytes and descriptors of every lasting process, and files of every home without what a run keeps."""
+    """Memory in bytes and descriptors of every lasting process, and files of its home beside the run's checkpoints."""
     found = {}
     for name, process in deployment.processes.items():
         home = deployment.home if name == "server" else deployment.root / name
-        files = [path for path in home.rglob("*") if path.is_file() and "artifacts" not in path.parts]
+        files = sum(path.is_file() and "artifacts" not in path.parts for path in home.rglob("*"))
         for child in psutil.Process(process.pid).children():
-            role = next(word for word in child.cmdline() if "." in Path(word).name or "flower" in word)
-            found[f"{name} {Path(role).name}"] = (child.memory_info().rss, child.num_fds(), len(files))
-    (executor,) = (
-        p
-        for p in family(deployment.processes["server"])
-        if "server.executor" in " ".join(p.cmdline()[:5])
-        and p.ppid() != deployment.processes["server"].pid
-        and p.parent().ppid() == deployment.processes["server"].pid
-    )
-    found["driver"] = (executor.memory_info().rss, executor.num_fds(), 0)
+            role = next(role for role in ROLES if role in " ".join(child.cmdline()))
+            found[f"{name}: {role}"] = (child.memory_info().rss, child.num_fds(), files)
+            if role == "server.executor":
+                (driver,) = (fork for fork in child.children() if fork.cmdline() == child.cmdline())
+                found["driver"] = (driver.memory_info().rss, driver.num_fds(), files)
     return found
 
 
