@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.services import Service, Services, python_environment, refuse_taken
 from server.home import CoordinatorHome
-from server.roster import tell_superlink
+from server.roster import NODES, tell_superlink
 from server.runs import Runs
 
 
@@ -28,6 +28,9 @@ class Coordinator:
             refuse_taken("127.0.0.1", settings.link_port)
             refuse_taken(settings.host, settings.port)
             home.write_flower_files()
+            if not (home.root / NODES).exists():  # Flower lists nodes without their keys, and takes no key twice
+                for state in home.root.glob("state.db*"):
+                    state.unlink()
 
             def admitted() -> None:
                 tell_superlink(home)

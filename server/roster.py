@@ -25,6 +25,12 @@ from server.home import LINK, CoordinatorHome
 NODES = "nodes.json"
 
 
+_REMEDIES = {
+    "[code: 23": f"Its state and {NODES} disagree: stop the coordinator, remove {NODES}, start it again. Nodes are "
+    "registered anew and runs go on.",
+}
+
+
 class Admission(Frozen):
     card: ClientCard
     revoked: bool = Field(False, description="Never admitted again under this card.")
@@ -138,9 +144,11 @@ def flwr(home: CoordinatorHome, *arguments: str) -> dict[str, Any]:
     except ValueError:
         told = {"success": False, "error-message": (done.stderr or done.stdout).strip()[-300:]}
     if done.returncode or not told.get("success", True):
+        said = [line for line in str(told.get("error-message")).splitlines() if line.strip()]
+        code = said[-1].strip() if said else "no reason given"
         raise FederationError(
-            f"the SuperLink refused `{' '.join(arguments[:2])}`: {told.get('error-message')}",
-            remedy="Is it running? sottovoce server start",
+            f"the SuperLink refused `{' '.join(arguments[:2])}`: {code}",
+            remedy=_REMEDIES.get(code.partition("]")[0], f"Is it running? sottovoce server start {home.root}"),
         )
     return told
 

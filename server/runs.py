@@ -151,8 +151,14 @@ class Runs:
         say(f"run {number} was cut off; it goes on as run {again}")
 
     def state(self, number: str) -> str:
-        """`pending`, `running`, `finished:completed`, `finished:failed`, `finished:stopped`. Raises FederationError."""
-        return str(flwr(self._home, "list", LINK, "--run-id", number)["runs"][0]["status"])
+        """`pending`, `running`, `finished:completed`, `finished:failed`, `finished:stopped`; `finished:forgotten` when
+        the SuperLink's state was made anew since. Raises FederationError."""
+        try:
+            return str(flwr(self._home, "list", LINK, "--run-id", number)["runs"][0]["status"])
+        except FederationError as error:
+            if "Run ID not found" in error.cause:
+                return "finished:forgotten"
+            raise
 
     def _finished(self, number: str) -> bool:
         """Whether it has come to a good end. Raises FederationError when to a bad one, unless it will be resumed."""
@@ -162,7 +168,7 @@ class Runs:
             if self._home.running:
                 return False  # the SuperLink is being started again
             raise
-        if state == "finished:completed":
+        if state == "finished:completed" or (state == "finished:forgotten" and self._over(number)):
             return True
         if state.startswith("finished") and self._over(number):
             raise FederationError(

@@ -158,6 +158,16 @@ def test_a_coordinator_killed_at_any_stage_goes_on(deployment: Deployment, numbe
     nothing_is_charged_twice(deployment, 3)
 
 
+def test_a_coordinator_whose_flower_state_is_lost_goes_on(deployment: Deployment) -> None:
+    run = deployment.run(deployment.config(17, training__rounds=3))
+    run.says("round 1/3")
+    deployment.kill("server")
+    (deployment.home / "nodes.json").unlink()
+    deployment.begin("server")
+    stages_done(deployment, run.ends())
+    nothing_is_charged_twice(deployment, 3)
+
+
 def test_a_coordinator_that_was_away_for_longer_than_flower_allows_goes_on(deployment: Deployment) -> None:
     run = deployment.run(deployment.config(8, training__rounds=3))
     run.says("round 1/3")
