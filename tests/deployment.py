@@ -16,7 +16,7 @@ import yaml
 
 from clients.home import Home
 from pipeline.card import ClientCard
-from pipeline.services import free_port, listens
+from pipeline.services import free_port
 from tests.support import change, settings, table
 
 SOTTOVOCE = str(Path(sys.executable).parent / "sottovoce")
@@ -106,9 +106,20 @@ class Deployment:
             victim.kill()
         process.wait(20)
 
+    def end(self, name: str) -> None:
+        """Stop it as Ctrl-C does."""
+        self.processes[name].send_signal(signal.SIGTERM)
+        self.processes[name].wait(60)
+
     def begin(self, name: str) -> None:
         """Start a client, or the server."""
-        self.start(name, *(("server", "start", self.home) if name == "server" else ("client", "start", name)))
+        if name != "server":
+            self.start(name, "client", "start", name)
+            return
+        out = self.root / "server.out"
+        before = out.stat().st_size if out.exists() else 0
+        self.start(name, "server", "start", self.home)
+        wait_for(lambda: b"is open at" in out.read_bytes()[before:], 90, f"the coordinator to open\n{self.logs()}")
 
     def charges(self, name: str, execution: str = "") -> list[str]:
         """What was reserved in a client's ledger, in order: `EXECUTION/train/1`."""
@@ -177,7 +188,6 @@ def deployed(root: Path, min_cohort: int = 3) -> Iterator[Deployment]:
     made.command("server", "init", made.home, *ports)
     try:
         made.begin("server")
-        wait_for(lambda: listens(made.port), 60, f"the gateway\n{made.logs()}")
         for name in GROUPS:
             made.init(name, made.root / f"{name}.csv")
             made.admit(name)

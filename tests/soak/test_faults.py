@@ -5,11 +5,10 @@ Run by `make soak`. Clients accept sums of two, so that a run can go on without 
 
 import os
 import shutil
-import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -190,24 +189,21 @@ def test_a_killed_service_of_the_coordinator_does_not_end_the_run(deployment: De
 
 
 @contextmanager
-def full(folder: Path) -> Iterator[None]:
-    """A folder on a disk of its own on which nothing is free; afterwards everything is where it was."""
-    content = folder.with_name(f"{folder.name}-content")
+def small_disk(folder: Path) -> Iterator[Callable[[], None]]:
+    """A folder on a disk of its own, and what fills that disk; afterwards everything is where it was."""
+    content, ballast = folder.with_name(f"{folder.name}-content"), folder / "ballast"
     shutil.copytree(folder, content)
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) // 1024 + 400
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(folder)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", str(folder)], check=True)
+
+    def fill() -> None:
+        with open(ballast, "wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+
     try:
         shutil.copytree(content, folder, dirs_exist_ok=True)
-        with open(folder / "ballast", "wb") as ballast:
-            try:
-                while True:
-                    ballast.write(bytes(4096))
-                    ballast.flush()
-            except OSError:
-                pass
-        yield
-        subprocess.run(["mount", "-o", "remount,size=500m", str(folder)], check=True)
-        (folder / "ballast").unlink()
+        yield fill
+        ballast.unlink()
         shutil.rmtree(content)
         shutil.copytree(folder, content)
     finally:
@@ -221,15 +217,17 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk
 
 @needs_root
 def test_a_full_disk_at_a_client_leaves_it_out(deployment: Deployment) -> None:
-    deployment.command("client", "stop", "south")
-    before = deployment.charges("south")
-    with full(deployment.root / "south"):
+    deployment.end("south")
+    with small_disk(deployment.root / "south") as fill:
         deployment.begin("south")
-        said = deployment.run(deployment.config(9, federation__timeout=40.0)).ends()
-        assert "round 2/2" in said
-        deployment.processes["south"].send_signal(signal.SIGTERM)
-        deployment.processes["south"].wait(30)
+        assert "round 2/2  3/3 clients" in deployment.run(deployment.config(9)).ends()
+        before = deployment.charges("south")
+        fill()
+        said = deployment.run(deployment.config(18)).ends()
+        assert "south excluded: no space is left on the disk" in said
+        assert "round 2/2  2/2 clients" in said
         assert deployment.charges("south") == before
+        deployment.end("south")
     deployment.begin("south")
     assert "round 2/2  3/3 clients" in deployment.run(deployment.config(10)).ends()
     nothing_is_charged_twice(deployment, 2)
@@ -237,26 +235,26 @@ def test_a_full_disk_at_a_client_leaves_it_out(deployment: Deployment) -> None:
 
 @needs_root
 def test_a_full_disk_at_the_coordinator_ends_the_run_which_is_resumed(deployment: Deployment) -> None:
-    deployment.processes["server"].send_signal(signal.SIGTERM)
-    deployment.processes["server"].wait(30)
-    config = deployment.config(11)
-    with full(deployment.home / "workspace"):
+    deployment.end("server")
+    with small_disk(deployment.home / "workspace") as fill:
         deployment.begin("server")
-        wait_for(lambda: "is open at" in (deployment.root / "server.out").read_text().splitlines()[-1], 60, "a start")
-        run = deployment.run(config)
-        said = run.ends(code=5)
-        assert "no space is left" in said or "ended as failed" in said
-        deployment.processes["server"].send_signal(signal.SIGTERM)
-        deployment.processes["server"].wait(30)
+        run = deployment.run(deployment.config(11, training__rounds=5))
+        run.says("round 1/5")
+        fill()
+        assert "no space is left on the disk" in run.ends(code=5)
+        (deployment.home / "workspace" / "ballast").unlink()
+        said = deployment.run(deployment.config(11, training__rounds=5)).ends()
+        assert "round 1/5" not in said
+        assert "round 5/5  3/3 clients" in said
+        (deployment.home / "workspace" / "ballast").touch()
+        deployment.end("server")
     deployment.begin("server")
-    wait_for(lambda: "is open at" in (deployment.root / "server.out").read_text().splitlines()[-1], 60, "a start")
-    assert "round 2/2  3/3 clients" in deployment.run(config).ends()
-    nothing_is_charged_twice(deployment, 2)
+    nothing_is_charged_twice(deployment, 5)
 
 
 def test_a_slow_link_costs_time_and_nothing_else(deployment: Deployment) -> None:
     with Throttle(deployment.port, bytes_per_second=100_000, delay=0.1) as throttle:
-        deployment.command("client", "stop", "south")
+        deployment.end("south")
         connection = deployment.root / "south" / "connection.yaml"
         whole = connection.read_text()
         connection.write_text(f"coordinator: localhost:{throttle.port}\n")
@@ -264,7 +262,7 @@ def test_a_slow_link_costs_time_and_nothing_else(deployment: Deployment) -> None
         said = deployment.run(deployment.config(12, model__hidden=[200])).ends(seconds=400)
         assert "round 2/2  3/3 clients" in said
         assert throttle.passed > 100_000
-        deployment.command("client", "stop", "south")
+        deployment.end("south")
         connection.write_text(whole)
     nothing_is_charged_twice(deployment, 2)
 
@@ -272,18 +270,18 @@ def test_a_slow_link_costs_time_and_nothing_else(deployment: Deployment) -> None
 @pytest.mark.skipif(not shutil.which("faketime"), reason="needs faketime")
 def test_a_clock_that_jumps(deployment: Deployment) -> None:
     """A client whose clock is hours off is told from the others and left out; set right, it takes part again."""
-    deployment.command("client", "stop", "south")
+    deployment.end("south")
     command = ["faketime", "-f", "+5h", "sottovoce", "client", "start", "south"]
     with (deployment.root / "south.out").open("ab") as out:
         off = subprocess.Popen(command, cwd=deployment.root, stdout=out, stderr=out)
     try:
         said = deployment.run(deployment.config(13, federation__timeout=30.0)).ends()
-        assert "round 2/2" in said
+        assert "round 2/2  2/2 clients" in said
+        assert "a clock that is wrong" in deployment.command("client", "status", "south")
     finally:
-        for child in psutil.Process(off.pid).children(recursive=True):
-            child.terminate()
-        off.terminate()
-        off.wait(30)
+        for process in [psutil.Process(off.pid), *psutil.Process(off.pid).children()]:
+            process.terminate()
+        off.wait(60)
     deployment.begin("south")
     assert "round 2/2  3/3 clients" in deployment.run(deployment.config(14)).ends()
     nothing_is_charged_twice(deployment, 2)
