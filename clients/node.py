@@ -32,7 +32,7 @@ MEANINGS = {
     "Connection successful": "connected",
     "Received successfully": "connected, and at work",
     "Sent successfully": "connected",
-    "Connection attempt failed": "the coordinator does not answer; tried again by itself",
+    "Connection attempt failed": "the coordinator does not answer, or a clock is wrong here; tried again by itself",
     "Failed to activate SuperNode": "the coordinator does not let this node in: ask its operator whether your card is "
     "admitted (after a crash it takes a minute, and a clock that is wrong is refused too)",
     "CERTIFICATE_VERIFY_FAILED": "the coordinator's certificate does not come from your ca.crt: somebody else answers "

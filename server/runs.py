@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from pydantic import Field
 from pipeline.config import Config
 from pipeline.contract import Frozen
 from pipeline.files import write_atomically
-from privacy.errors import FederationError, NotFound
+from privacy.errors import FederationError, NotFound, StorageFull
 from server.app import END
 from server.home import LINK, CoordinatorHome
 from server.roster import flwr
@@ -31,6 +32,9 @@ TEND_SECONDS = 2.0
 PATIENCE = 600.0
 """Seconds for which a run is followed while no coordinator runs: it goes on when one is started."""
 ATTEMPTS = 5
+LEAST_FREE = 2_000_000
+"""Bytes on the workspace's disk below which a run that was cut off is not resumed: it could not even say why."""
+_SPACE = "Free some space and give the same command again: it goes on where it stopped."
 
 
 class Submission(Frozen):
@@ -142,6 +146,10 @@ class Runs:
         old = self.submission(number)
         if not self.state(number).startswith("finished"):
             flwr(self._home, "stop", number, LINK)
+        if self._full:
+            self._note(number, old.model_copy(update={"over": True}))
+            say(f"run {number} was cut off: no space is left on the disk. {_SPACE}")
+            return
         if old.attempt >= ATTEMPTS:
             self._note(number, old.model_copy(update={"over": True}))
             say(f"run {number} was cut off {ATTEMPTS} times; it is not resumed again. See {self._log(number)}")
@@ -171,11 +179,18 @@ class Runs:
         if state == "finished:completed" or (state == "finished:forgotten" and self._over(number)):
             return True
         if state.startswith("finished") and self._over(number):
+            if self._full:
+                raise StorageFull(f"run {number} ended: no space is left on the disk", remedy=_SPACE)
             raise FederationError(
                 f"run {number} ended as {state.partition(':')[2]}",
                 remedy="The same command goes on where it stopped. Its log: " + str(self._log(number)),
             )
         return False
+
+    @property
+    def _full(self) -> bool:
+        place = self._home.workspace if self._home.workspace.exists() else self._home.root
+        return shutil.disk_usage(place).free < LEAST_FREE
 
     def _unfinished(self) -> set[str]:
         every = {path.stem for path in self._folder.glob("*.json")}
