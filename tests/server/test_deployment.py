@@ -144,7 +144,8 @@ def test_code_in_a_bundle_runs_nowhere(deployment: Deployment) -> None:
     bundle, trace = deployment.root / "hostile", deployment.root / "trace"
     for package in ("server", "clients"):
         (bundle / package).mkdir(parents=True)
-    evil = f"open({str(trace)!r}, 'a').write(__file__)\nfrom flwr.serverapp import ServerApp\napp = ServerApp()\n"
+    note = f"open({str(trace)!r}, 'a').write(__file__ + chr(10))"
+    evil = f"{note}\nfrom flwr.serverapp import ServerApp\napp = ServerApp()\n"
     for name in ("server/__init__.py", "server/app.py", "clients/__init__.py", "clients/app.py", "evil.py"):
         (bundle / name).write_text(evil)
     ours = (deployment.home / "bundle" / "pyproject.toml").read_text()
