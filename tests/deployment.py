@@ -32,6 +32,7 @@ class Deployment:
     link_port: int
     min_cohort: int = 3
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    followers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def home(self) -> Path:
@@ -97,7 +98,9 @@ class Deployment:
         out = self.root / f"run-{time.monotonic_ns()}.said"
         with out.open("wb") as file:
             command = [SOTTOVOCE, "run", *map(str, arguments), "--home", str(self.home)]
-            return Run(subprocess.Popen(command, cwd=self.root, env=environment(), stdout=file, stderr=file), out, self)
+            follower = subprocess.Popen(command, cwd=self.root, env=environment(), stdout=file, stderr=file)
+        self.followers.append(follower)
+        return Run(follower, out, self)
 
     def kill(self, name: str) -> None:
         """kill -9 of all its processes at once."""
@@ -127,6 +130,10 @@ class Deployment:
         return [row.id for row in rows if row.kind == "reserve" and row.id.startswith(execution)]
 
     def stop(self) -> None:
+        for follower in self.followers:
+            if follower.poll() is None:
+                follower.terminate()
+                follower.wait(20)
         for process in reversed(self.processes.values()):
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
