@@ -132,7 +132,7 @@ class Services:
             one.pause = FIRST_PAUSE if now - one.begun > HEALTHY else min(LONGEST_PAUSE, 2 * one.pause)
             one.again = now + one.pause
             why = meaning(self._logs / f"{one.service.name}.log", one.service.meanings)
-            reason = f": {why}" if why else f" with {one.process.returncode}"
+            reason = f", last known: {why}" if why else f" with {one.process.returncode}"
             say(f"{one.service.name} ended{reason}; started again in {one.pause:.0f} s")
         elif now >= one.again:
             one.process, one.begun, one.again = self._start(one.service), now, 0.0

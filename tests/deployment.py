@@ -205,5 +205,6 @@ def deployed(root: Path, min_cohort: int = 3) -> Iterator[Deployment]:
     finally:
         children = [child for process in made.processes.values() if process.poll() is None for child in family(process)]
         made.stop()
-        left = [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
-        assert left == [], "who is stopped leaves nobody behind"
+        _, left = psutil.wait_procs(children, timeout=5)  # a signal takes its moment
+        alive = [child for child in left if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+        assert alive == [], f"who is stopped leaves nobody behind, {[child.cmdline() for child in alive]} is there"

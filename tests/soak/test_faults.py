@@ -304,7 +304,7 @@ def test_the_clock_of_a_client_jumps(deployment: Deployment) -> None:
         run.says("round 1/60")
         set_clock(5 * 3600)
         run.says("south excluded", 180)
-        assert "clock" in deployment.command("client", "status", "south")
+        wait_for(lambda: "clock" in deployment.command("client", "status", "south"), 90, "it to name its clock")
         set_clock(0)
         said = run.ends(seconds=600)
         assert "2/2 clients" in said or "2/3 clients" in said
