@@ -13,14 +13,13 @@ import json
 import re
 import statistics
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.services import Service, Services, free_port, python_environment
+from pipeline.services import Service, Services, free_port, program, python_environment
 from tests.deployment import GROUPS, deployed
 
 ROUNDS = 10
@@ -45,11 +44,10 @@ def flowers(root: Path) -> float:
     (root / "flwr" / "config.toml").write_text(
         f'[superlink]\ndefault = "here"\n\n[superlink.here]\naddress = "127.0.0.1:{link}"\ninsecure = true\n'
     )
-    binaries = Path(sys.executable).parent
-    superlink = [str(binaries / "flower-superlink"), "--insecure", "--host", "127.0.0.1", "--port", str(link)]
+    superlink = [program("flower-superlink"), "--insecure", "--host", "127.0.0.1", "--port", str(link)]
     services = [Service("superlink", superlink, env, link)]
     for name in GROUPS:
-        command = [str(binaries / "flower-supernode"), "--insecure", "--superlink", f"127.0.0.1:{link}"]
+        command = [program("flower-supernode"), "--insecure", "--superlink", f"127.0.0.1:{link}"]
         command += ["--host", "127.0.0.1", "--port", str(free_port())]
         command += ["--node-config", f"data={json.dumps(str(root / f'{name}.csv'))}"]
         services.append(Service(name, command, {**env, "FLWR_HOME": str(root / f"flwr-{name}")}))
@@ -70,7 +68,7 @@ def flowers(root: Path) -> float:
 
 
 def flwr(env: dict[str, str], *arguments: str) -> dict[str, Any]:
-    command = [str(Path(sys.executable).parent / "flwr"), *arguments, "--format", "json"]
+    command = [program("flwr"), *arguments, "--format", "json"]
     answer = dict(json.loads(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout))
     if not answer["success"]:
         raise RuntimeError(f"flwr {arguments[0]}: {answer}")

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import distribution
 from pathlib import Path
 
 from pipeline.environment import quiet_environment
@@ -186,11 +187,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def program(name: str) -> str:
+    """Where one of Flower's programs was installed, which is not always beside the interpreter. Raises ConfigError."""
+    for file in distribution("flwr").files or ():
+        if file.name == name:
+            return os.path.normpath(file.locate())
+    raise ConfigError(f"{name} is not installed", remedy="Install Sottovoce anew: its installation is not whole.")
+
+
 def python_environment(flwr_home: Path) -> dict[str, str]:
-    """The environment of Flower's processes: quiet, offline, with this interpreter's programs first on the path."""
+    """The environment of Flower's processes: quiet, offline, with its programs first on the path."""
     quiet_environment()
     flwr_home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    binaries = Path(sys.executable).parent
+    binaries = Path(program("flwr")).parent
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_AUTH", "COV"))}
     for name in ("NO_PROXY", "no_proxy"):  # loopback is not for a proxy: it would see task tokens
         kept[name] = ",".join(filter(None, (kept.get(name), "127.0.0.1,localhost")))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
-from pipeline.services import Service, Services, python_environment, refuse_taken
+from pipeline.services import Service, Services, program, python_environment, refuse_taken
 from server.home import CoordinatorHome
 from server.roster import NODES, tell_superlink
 from server.runs import Runs
@@ -42,10 +41,9 @@ class Coordinator:
     def _services(self) -> list[Service]:
         settings, root = self._home.settings, self._home.root
         env = python_environment(root / "flwr")
-        binaries = Path(sys.executable).parent
         secret = str(root / "superexec.secret")
         superlink = [
-            str(binaries / "flower-superlink"),
+            program("flower-superlink"),
             *("--host", "127.0.0.1", "--port", str(settings.link_port)),
             *("--database", str(root / "state.db")),
             *("--ssl-ca-certfile", str(root / "ca.crt")),

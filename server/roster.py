@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from pipeline.card import ClientCard
 from pipeline.contract import Frozen
 from pipeline.federation import Admitted
 from pipeline.files import write_atomically
-from pipeline.services import python_environment
+from pipeline.services import program, python_environment
 from privacy.errors import ConfigError, FederationError, KeyMismatch, NotFound
 from server.home import LINK, CoordinatorHome
 
@@ -155,7 +154,7 @@ def flwr(home: CoordinatorHome, *arguments: str) -> dict[str, Any]:
 
 def _run_flwr(home: CoordinatorHome, arguments: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(Path(sys.executable).parent / "flwr"), *arguments, "--format", "json"],
+        [program("flwr"), *arguments, "--format", "json"],
         env=python_environment(home.root / "flwr"),
         capture_output=True,
         text=True,
