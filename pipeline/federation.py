@@ -11,14 +11,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message, RecordDict
+from flwr.app import ArrayRecord, Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from pydantic import BaseModel
 
 from pipeline.exchange import exchange
 from pipeline.progress import ClientExcluded, Progress, Traffic
-from pipeline.protocol import Action, Blobs, JoinReply, JoinRequest, own_version, pack_blob, unpack
+from pipeline.protocol import (
+    Action,
+    Blobs,
+    JoinReply,
+    JoinRequest,
+    large_blobs,
+    own_version,
+    pack_arrays,
+    pack_document,
+    unpack,
+)
 from privacy.errors import CohortTooSmall, SottovoceError
 
 Reply = TypeVar("Reply", bound=BaseModel)
@@ -246,30 +256,29 @@ class Federation:
 
 
 class _Packer:
-    """Packs each distinct document and blob once, so that all messages share it and a grid may send it once."""
+    """Packs each distinct document and large blob once, so that all messages share it and a grid may send it once."""
 
     def __init__(self) -> None:
-        self._documents: dict[int, tuple[BaseModel, ConfigRecord]] = {}
+        self._documents: dict[int, tuple[BaseModel, str]] = {}
         self._arrays: dict[tuple[tuple[str, int], ...], tuple[Blobs, ArrayRecord]] = {}
 
     def pack(self, document: BaseModel, blobs: Blobs) -> RecordDict:
         if id(document) not in self._documents:
-            self._documents[id(document)] = (document, ConfigRecord({"json": document.model_dump_json()}))
-        record = RecordDict({"message": self._documents[id(document)][1]})
-        if blobs:
-            key = tuple((name, id(blob)) for name, blob in blobs.items())
+            self._documents[id(document)] = (document, document.model_dump_json())
+        record = RecordDict({"message": pack_document(self._documents[id(document)][1], blobs)})
+        if large := large_blobs(blobs):
+            key = tuple((name, id(blob)) for name, blob in large.items())
             if key not in self._arrays:
-                packed = ArrayRecord({name: pack_blob(blob) for name, blob in blobs.items()})
-                self._arrays[key] = (blobs, packed)
+                self._arrays[key] = (large, pack_arrays(large))
             record["blobs"] = self._arrays[key][1]
         return record
 
 
 def _size(record: RecordDict) -> int:
-    return sum(
-        sum(len(array.data) for array in part.values()) if isinstance(part, ArrayRecord) else 0
-        for part in record.values()
-    )
+    """Bytes of all blobs."""
+    arrays = sum(len(array.data) for part in record.array_records.values() for array in part.values())
+    small = (blob for part in record.config_records.values() for blob in part.values() if isinstance(blob, bytes))
+    return arrays + sum(map(len, small))
 
 
 def _failure(client: str, error: Error) -> Failure:

@@ -17,6 +17,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.pace import pull_eagerly
+
 if TYPE_CHECKING:
     from flwr.supercore.constant import TaskType
     from flwr.supercore.superexec.executor.types import ExecutionSpec, LaunchResult
@@ -92,6 +94,7 @@ def execute_forever(
     """Import what tasks need, then fork for each task of the runtime API. authority: None where it speaks no TLS."""
     for module in imported:
         import_module(module)
+    pull_eagerly()
     superexec = import_module("flwr.supercore.superexec.run_superexec")
     gc.freeze()  # the forks share these pages
     superexec.get_executor = lambda *_, **__: executor  # type: ignore[attr-defined]

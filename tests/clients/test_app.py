@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from clients.app import CLIENT_ERROR
 from clients.home import Home
 from pipeline.config import Config
-from pipeline.protocol import Action, IngestReply, IngestRequest, JoinReply, JoinRequest, own_version, pack, unpack
+from pipeline.protocol import (
+    INLINE,
+    Action,
+    IngestReply,
+    IngestRequest,
+    JoinReply,
+    JoinRequest,
+    own_version,
+    pack,
+    unpack,
+)
 from privacy.errors import ProtocolError
 from tests.support import Federation, LocalGrid, homes_for
 
@@ -207,10 +217,20 @@ def test_hostile_messages_get_an_error_reply(grid: LocalGrid, text: str, blob: b
     assert error(ask(grid, action, RecordDict()))[0] == "protocol"
 
 
-def test_blobs_must_be_bytes() -> None:
+def test_blobs_must_be_bytes_and_come_once() -> None:
     import numpy as np
 
-    content = pack(JoinRequest(version="1"))
-    content["blobs"] = ArrayRecord([np.zeros((2, 2))])
-    with pytest.raises(ProtocolError, match="malformed"):
-        unpack(JoinRequest, content)
+    request = JoinRequest(version="1")
+    wrong, text, twice = pack(request), pack(request), pack(request, {"sum": b"1"})
+    wrong["blobs"] = ArrayRecord([np.zeros((2, 2))])
+    text["message"] = ConfigRecord({"json": request.model_dump_json(), "sum": "1"})
+    twice["blobs"] = ArrayRecord({"sum": Array(np.zeros(1, dtype=np.uint8))})
+    for content in (wrong, text, twice):
+        with pytest.raises(ProtocolError, match="malformed"):
+            unpack(JoinRequest, content)
+
+
+@given(sizes=st.lists(st.sampled_from([0, 1, INLINE, INLINE + 1, 3 * INLINE]), max_size=4))
+def test_blobs_of_any_size_come_back_as_they_were(sizes: list[int]) -> None:
+    blobs = {f"sum-{number}": bytes([number]) * size for number, size in enumerate(sizes)}
+    assert unpack(JoinRequest, pack(JoinRequest(version="1"), blobs)) == (JoinRequest(version="1"), blobs)

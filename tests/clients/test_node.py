@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 import sottovoce
 from clients.home import Home
 from clients.node import Node
-from clients.supernode import Pace
 from pipeline.card import ClientCard
+from pipeline.pace import Pace
 from privacy.errors import ConfigError, LedgerMissing, NotFound, SecretExposed
 from privacy.keys import Identity
 from server.home import CoordinatorHome, ServerSettings

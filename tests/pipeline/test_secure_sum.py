@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Context, Error, Message
+from flwr.app import Context, Error, Message
 from flwr.common.constant import ErrorCode
 
 from clients.execution import ExecutionState
@@ -17,6 +17,7 @@ from pipeline.protocol import (
     JoinReply,
     RevealReply,
     RevealRequest,
+    TrainReply,
     TrainRequest,
     pack,
     reveal_text,
@@ -141,7 +142,8 @@ def forged(message: Message, reply: Message, federation: Federation) -> Message:
     """The reply with an upload that its client signed although it is not what it should be: a client that lies."""
 
     request, _ = unpack(TrainRequest, message.content)
-    good = reply.content.array_records["blobs"]["sealed"].numpy().tobytes()
+    told, blobs = unpack(TrainReply, reply.content)
+    good = blobs["sealed"]
     unsigned = bytearray(good[:-SIGNATURE_BYTES])
     unsigned[-4] ^= 1  # the tag of the last block
     home = Home(federation.homes["north"])
@@ -150,8 +152,7 @@ def forged(message: Message, reply: Message, federation: Federation) -> Message:
     statement = Statement(request.execution, "train", request.round, request.attempt.cohort, model.basis)
     signature = home.identity.sign(signed_text(statement, "north", bytes(unsigned)))
     sealed = bytes(unsigned) + signature
-    reply.content["blobs"] = ArrayRecord({"sealed": Array(np.frombuffer(sealed, dtype=np.uint8))})
-    return reply
+    return Message(pack(told, {"sealed": sealed}), reply_to=message)
 
 
 @pytest.mark.parametrize("when", [2, 3])
@@ -172,10 +173,8 @@ def test_a_lying_client_costs_its_round_and_is_never_applied(federation: Federat
 
 def test_a_malformed_upload_excludes_its_client_only(federation: Federation) -> None:
     def truncate(message: Message, context: Context) -> Message:
-        reply = federation.grid.app(message, context)
-        content = reply.content.array_records["blobs"]["sealed"].numpy()[:-7]
-        reply.content["blobs"] = ArrayRecord({"sealed": Array(content)})
-        return reply
+        told, blobs = unpack(TrainReply, federation.grid.app(message, context).content)
+        return Message(pack(told, {"sealed": blobs["sealed"][:-7]}), reply_to=message)
 
     federation.grid.faults[("north", "train")] = truncate
     outcome = federation.run()
@@ -259,7 +258,7 @@ def test_a_coordinator_that_gives_one_client_another_model_gets_no_sum_with_it(
         request, blobs = unpack(TrainRequest, message.content)
         if blob == "initial" and "initial" in blobs:
             blobs["initial"] = np.frombuffer(blobs["initial"], "<f4").copy().__iadd__(1).tobytes()
-            message.content["blobs"] = pack(request, blobs)["blobs"]
+            message.content = pack(request, blobs)
         elif blob == "sum-1" and request.sums:
             message.content = pack(request.model_copy(update={"sums": request.sums[1:]}), {})
         return federation.grid.app(message, context)
