@@ -1,6 +1,6 @@
 """A client's home: everything it keeps, on its own disk. Each message may run in a fresh process and finds it here.
 
-policy.yaml          what the owner allows
+policy.yaml          what the owner allows              contract.yaml  the data that runs may ask for, if the owner says
 identity.key         private keys, 0600                 digest.key   key of all digests that leave, 0600
 roster.json          fingerprints of the other clients
 ledgers/<name>.jsonl the privacy ledger                 snapshots/   Parquet snapshots and their features
@@ -24,8 +24,10 @@ import yaml
 from clients.policy import ClientPolicy
 from clients.roster import KnownClients
 from pipeline.configfile import parse, read_yaml
+from pipeline.contract import DataContract, Frozen
+from pipeline.features import FeatureSpec
 from pipeline.files import write_atomically
-from privacy.errors import ConfigError, WorkspaceBusy
+from privacy.errors import ConfigError, ContractRefused, WorkspaceBusy
 from privacy.keys import Identity, read_secret, write_secret
 from privacy.ledger import Budget, Ledger
 
@@ -43,7 +45,7 @@ class Home:
             )
 
     @classmethod
-    def create(cls, root: Path, policy: ClientPolicy) -> Home:
+    def create(cls, root: Path, policy: ClientPolicy, contract: DataContract | None = None) -> Home:
         """A new home with its keys and its opened ledger. Raises ConfigError if there is one."""
         if (root / "policy.yaml").exists():
             raise ConfigError(
@@ -54,17 +56,35 @@ class Home:
         Identity.create(root / "identity.key")
         write_secret(root / "digest.key", secrets.token_bytes(32))
         Ledger(root / "ledgers" / f"{policy.name}.jsonl", _budget(policy)).create()
+        if contract:
+            write_atomically(root / "contract.yaml", _yaml(contract))
         cls.write_policy(root, policy)
         return cls(root)
 
     @staticmethod
     def write_policy(root: Path, policy: ClientPolicy) -> None:
         """Store the owner's policy; the ledger and the keys stay as they are."""
-        write_atomically(root / "policy.yaml", yaml.safe_dump(policy.model_dump(mode="json"), sort_keys=False).encode())
+        write_atomically(root / "policy.yaml", _yaml(policy))
 
     @cached_property
     def policy(self) -> ClientPolicy:
         return parse(ClientPolicy, read_yaml(self.root / "policy.yaml"), "policy.yaml")
+
+    @cached_property
+    def contract(self) -> DataContract | None:
+        """The owner's own data contract: what is not in it no run can have. Raises ConfigError."""
+        path = self.root / "contract.yaml"
+        return parse(DataContract, read_yaml(path), path.name) if path.exists() else None
+
+    def permit_data(self, data: DataContract | FeatureSpec) -> None:
+        """Raise ForbiddenColumn or ContractRefused for columns that the owner does not let a run have."""
+        self.policy.permit_columns([*data.columns, data.label.column])
+        if self.contract and (refused := list(self.contract.refusals(data.columns, data.label))):
+            raise ContractRefused(
+                f"the contract of this client's owner does not grant the run what it asks for: {'; '.join(refused)}",
+                remedy="Agree on one contract: the owner's is contract.yaml in the client's home.",
+                travels=True,
+            )
 
     @cached_property
     def identity(self) -> Identity:
@@ -117,6 +137,10 @@ class Home:
         path = self.root / "client.log"
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as out:
             out.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text.rstrip()}\n")
+
+
+def _yaml(model: Frozen) -> bytes:
+    return yaml.safe_dump(model.model_dump(mode="json"), sort_keys=False, allow_unicode=True).encode()
 
 
 def _budget(policy: ClientPolicy) -> Budget:

@@ -35,17 +35,11 @@ class Snapshot:
 
 
 def ingest(home: Home, request: IngestRequest, blobs: Blobs) -> tuple[IngestReply, Blobs]:
-    """Raises ForbiddenColumn, SourceMissing, ColumnMissing, TooFewRows."""
+    """Raises ForbiddenColumn, ContractRefused, SourceMissing, ColumnMissing, TooFewRows."""
     contract = request.contract
-    home.policy.permit_columns(contract)
+    home.permit_data(contract)
     source = read_source(home.policy.source)
-    missing = [name for name in (*contract.columns, contract.label.column) if name not in source]
-    if missing:
-        raise ColumnMissing(
-            f"the data source has no column {', '.join(missing)}",
-            remedy="Add it to the source, or take it out of data.columns.",
-            travels=True,
-        )
+    check_columns(source, contract)
     frame = _typed(source, contract)
     frame[PLACE] = _places(source, home.place_key)
     least = max(contract.min_rows, home.policy.min_rows)
@@ -66,12 +60,24 @@ def ingest(home: Home, request: IngestRequest, blobs: Blobs) -> tuple[IngestRepl
     return IngestReply(snapshot=snapshot), {}
 
 
+def check_columns(source: pd.DataFrame, contract: DataContract) -> None:
+    """Raise ColumnMissing unless the source has every column of the contract."""
+    missing = [name for name in (*contract.columns, contract.label.column) if name not in source]
+    if missing:
+        raise ColumnMissing(
+            f"the data source has no column {', '.join(missing)}",
+            remedy="Add it to the source, or take it out of data.columns.",
+            travels=True,
+        )
+
+
 def load_snapshot(home: Home, snapshot: str) -> Snapshot:
-    """Raises SourceMissing when the snapshot is not here."""
+    """Raises SourceMissing when the snapshot is not here, ForbiddenColumn when the owner no longer allows it."""
     folder = home.snapshot_folder(snapshot)
     try:
-        basis = read_json(folder / "manifest.json")["basis"]
-        return Snapshot(pd.read_parquet(folder / "data.parquet"), str(basis))
+        manifest = read_json(folder / "manifest.json")
+        home.policy.permit_columns(manifest["columns"])
+        return Snapshot(pd.read_parquet(folder / "data.parquet"), str(manifest["basis"]))
     except FileNotFoundError:
         raise SourceMissing("this client does not have that snapshot", travels=True) from None
 

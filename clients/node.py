@@ -14,8 +14,10 @@ from pathlib import Path
 
 import yaml
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from pydantic import Field
 
 from clients.home import Home
@@ -24,6 +26,7 @@ from pipeline.configfile import parse, read_yaml
 from pipeline.contract import Frozen
 from pipeline.files import write_atomically
 from pipeline.services import Service, Services, free_port, meaning, python_environment
+from pipeline.tls import Remedies, greet
 from privacy.errors import ConfigError, WorkspaceBusy
 from privacy.keys import read_secret, write_secret
 
@@ -40,6 +43,16 @@ MEANINGS = {
     "Exit Code: 302": "node.key cannot be read: put it back from its safe place",
 }
 """What Flower's SuperNode logs, in our words."""
+
+
+_BACK = "Put it back from its safe place; or make a new home under a new name: sottovoce client init"
+_REMEDIES = Remedies(
+    expired="Ask the operator for a new one (sottovoce server renew); or this machine's clock is wrong.",
+    not_yet="Set this machine's clock.",
+    other_name="Ask the operator which address its certificate is made out to, and put that into connection.yaml.",
+    stranger="Somebody else answers there, or your ca.crt is not the operator's: compare it over the phone.",
+)
+_OPENSSH = (serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
 
 
 class Connection(Frozen):
@@ -62,7 +75,7 @@ class Node:
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
         )
-        public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+        public = key.public_key().public_bytes(*_OPENSSH)
         write_secret(home.root / "node.key", private)
         write_secret(home.root / "superexec.secret", secrets.token_bytes(32))
         write_atomically(home.root / "ca.crt", pem)
@@ -105,10 +118,30 @@ class Node:
             try:
                 read_secret(self.root / name)
             except FileNotFoundError:
-                raise ConfigError(f"{self.root / name} is missing", remedy="Put it back from its safe place.") from None
+                raise ConfigError(f"{self.root / name} is missing", remedy=_BACK) from None
+        card = ClientCard(name=policy.name, public_keys=self.home.identity.public.hex(), node_key=self._node_key())
+        if card != self.card:
+            raise ConfigError(
+                f"{self.root / 'card.json'} is not the card of the name and the keys in this home", remedy=_BACK
+            )
         if not policy.source.exists():
             raise ConfigError(f"the data source {policy.source} is missing", remedy="Set source in policy.yaml.")
+        if self.home.contract:
+            self.home.policy.permit_columns(self.home.contract.columns)
         self.home.ledger.rows()
+
+    def greet(self) -> None:
+        """Raise ConfigError when somebody else than the coordinator answers in its place. Nobody is no error."""
+        host, _, port = self.connection.coordinator.rpartition(":")
+        greet(host, int(port), self.root / "ca.crt", _REMEDIES)
+
+    def _node_key(self) -> str:
+        """The public half of `node.key`, as the card has it. Raises ConfigError."""
+        try:
+            key = load_ssh_private_key(read_secret(self.root / "node.key"), password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            raise ConfigError(f"{self.root / 'node.key'} is not a readable private key", remedy=_BACK) from None
+        return key.public_key().public_bytes(*_OPENSSH).decode()
 
     def run(self, stopped: threading.Event, ready: Callable[[], None], say: Callable[[str], None]) -> None:
         """Keep the node running until `stopped`. Raises WorkspaceBusy when one runs on this home already."""

@@ -15,6 +15,7 @@ import typer
 
 if TYPE_CHECKING:
     from clients.node import Node
+    from pipeline.contract import DataContract
 
 HomeArgument = Annotated[Path, typer.Argument(help="The client's home.")]
 DEFAULT = Path("sottovoce-client")
@@ -27,6 +28,9 @@ def init(
     source: Annotated[
         Path, typer.Option(prompt="CSV or Parquet file with the data (it is only read, and nothing of it leaves)")
     ] = Path("data.parquet"),
+    contract: Annotated[
+        Path | None, typer.Option(help="Your own data contract in YAML: no run may have other data than it declares.")
+    ] = None,
     lifetime_epsilon: Annotated[
         float, typer.Option(prompt="Most epsilon that may ever be spent on one record (no server can change it)")
     ] = 8.0,
@@ -38,6 +42,12 @@ def init(
     forbid: Annotated[
         str, typer.Option(prompt="Columns that never enter, separated by commas (names, numbers of patients)")
     ] = "",
+    allow: Annotated[
+        list[str] | None, typer.Option(help="Action a coordinator may ask for; repeat it. Default: all of them.")
+    ] = None,
+    max_parameters: Annotated[
+        int, typer.Option(help="Largest model you train: more parameters can remember more.")
+    ] = 100_000_000,
     masks: Annotated[bool, typer.Option(help="Demand pairwise masks: not even another client can read you.")] = True,
     coordinator: Annotated[str, typer.Option(prompt="HOST:PORT of the coordinator")] = "localhost:9443",
     ca: Annotated[
@@ -47,7 +57,7 @@ def init(
     """Make a home: keys, policy, an opened ledger, and the card with which the operator admits you."""
     from clients.home import Home
     from clients.node import Node
-    from clients.policy import ClientPolicy
+    from clients.policy import ACTIONS, ClientPolicy
     from pipeline.configfile import parse
     from pipeline.services import refuse_odd
     from privacy.errors import ConfigError
@@ -64,24 +74,44 @@ def init(
         "min_cohort": min_cohort,
         "min_rows": min_rows,
         "require_masks": masks,
+        "allowed_actions": allow or ACTIONS,
+        "max_parameters": max_parameters,
         "forbidden_columns": [column.strip() for column in forbid.split(",") if column.strip()],
     }
     policy = parse(ClientPolicy, tree, "the answers")
     Node.introduction(coordinator, ca)  # before anything is written
     refuse_odd(home)
-    node = Node.create(Home.create(home, policy), coordinator, ca)
+    agreed = _contract(contract, source) if contract else None
+    node = Node.create(Home.create(home, policy, agreed), coordinator, ca)
     typer.echo(f"\n  Your fingerprint   {node.card.fingerprint}")
     typer.echo("                     read it to the operator over the phone")
     typer.echo(f"  Your card          {home / 'card.json'}   send it to the operator: nothing in it is secret")
     typer.echo(f"  Your policy        {home / 'policy.yaml'}   nobody else can change it")
+    if agreed:
+        typer.echo(
+            f"  Your contract      {home / 'contract.yaml'}   your data has its {len(agreed.columns) + 1} columns"
+        )
     typer.echo(f"  Keep safe          {home}: its keys and its ledger are what protects you")
     typer.echo(f"  Next               sottovoce client start {home}")
+
+
+def _contract(path: Path, source: Path) -> DataContract:
+    """The contract in a file, alone or as the section `data` of a configuration. Raises ConfigError, DataError."""
+    from clients.ingestion import check_columns, read_source
+    from pipeline.configfile import parse, read_yaml
+    from pipeline.contract import DataContract
+
+    tree = read_yaml(path)
+    contract = parse(DataContract, tree.get("data", tree), path.name)
+    check_columns(read_source(source), contract)
+    return contract
 
 
 def start(home: HomeArgument = DEFAULT) -> None:
     """Take part until Ctrl-C or SIGTERM. Lost connections and crashed processes are tried again by themselves."""
     node = _node(home)
     node.check()
+    node.greet()
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
@@ -129,10 +159,12 @@ def policy(home: HomeArgument = DEFAULT) -> None:
     """What this client allows, from policy.yaml, checked."""
     from clients.policy import ClientPolicy
 
-    mine = _node(home).home.policy
-    for field, value in mine.model_dump(mode="json").items():
+    found = _node(home).home
+    for field, value in found.policy.model_dump(mode="json").items():
         shown = ", ".join(value) or "none" if isinstance(value, list) else value
         typer.echo(f"  {field:18} {shown!s:40} {ClientPolicy.model_fields[field].description}")
+    bounds = "contract.yaml" if found.contract else "none"
+    typer.echo(f"  {'contract':18} {bounds:40} The data a run may ask for, as declared there, and no other.")
 
 
 def ledger(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, get_args
 
 from pydantic import Field
 
-from pipeline.contract import DataContract, Frozen
+from pipeline.contract import Frozen
 from privacy.errors import ActionForbidden, CohortTooSmall, ForbiddenColumn, PlanInvalid
 
 ActionName = Literal["join", "keys", "ingest", "validate", "preprocess", "train", "evaluate", "reveal"]
@@ -37,10 +38,9 @@ class ClientPolicy(Frozen):
     def unlimited(self) -> bool:
         return math.isinf(self.lifetime_epsilon)
 
-    def permit_columns(self, contract: DataContract) -> None:
-        """Raise ForbiddenColumn if the contract uses a column this owner or the contract itself forbids."""
-        used = {*contract.columns, contract.label.column}
-        for name in sorted(used & {*self.forbidden_columns, *contract.forbidden}):
+    def permit_columns(self, names: Iterable[str]) -> None:
+        """Raise ForbiddenColumn for one that this owner forbids."""
+        for name in sorted({*names} & {*self.forbidden_columns}):
             raise ForbiddenColumn(f"column {name} may not be used", remedy="Take it out of data.columns.", travels=True)
 
     def permit_action(self, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,7 @@ from safetensors.numpy import load_file, save
 
 from clients.home import Home
 from clients.ingestion import PLACE, load_snapshot
-from pipeline.features import Matrix
+from pipeline.features import FeatureSpec, Matrix
 from pipeline.files import read_json, write_atomically
 from pipeline.protocol import Blobs, PreprocessReply, PreprocessRequest
 from privacy.errors import SourceMissing
@@ -28,8 +29,9 @@ class Split:
 
 def preprocess(home: Home, request: PreprocessRequest, blobs: Blobs) -> tuple[PreprocessReply, Blobs]:
     """Features of every record, ordered by place, in a safetensors file named by its digest."""
+    home.permit_data(request.spec)
     snapshot = load_snapshot(home, request.snapshot)
-    digest = home.digest(request.snapshot.encode(), request.spec.model_dump_json().encode())
+    digest = home.digest(b"features", request.snapshot.encode(), request.spec.model_dump_json().encode())
     folder = home.root / "features" / digest
     if not (folder / "manifest.json").exists():
         arrays = {
@@ -38,17 +40,23 @@ def preprocess(home: Home, request: PreprocessRequest, blobs: Blobs) -> tuple[Pr
             "places": snapshot.frame[PLACE].to_numpy(dtype=np.float64),
         }
         write_atomically(folder / "data.safetensors", save(arrays))
-        manifest = f'{{"snapshot": "{request.snapshot}", "basis": "{snapshot.basis}"}}'
-        write_atomically(folder / "manifest.json", manifest.encode())
+        spec = request.spec.model_dump(mode="json")
+        manifest = {"snapshot": request.snapshot, "basis": snapshot.basis, "spec": spec}
+        write_atomically(folder / "manifest.json", json.dumps(manifest).encode())
     return PreprocessReply(features=digest), {}
 
 
 def load_split(home: Home, features: str, which: Literal["training", "held-out"], holdout: float) -> Split:
-    """Records whose place is below `holdout` are held out; the others train. Raises SourceMissing."""
+    """Records whose place is below `holdout` are held out; the others train.
+
+    Raises SourceMissing; ForbiddenColumn, ContractRefused when the owner has changed what runs may have.
+    """
     folder = home.root / "features" / features
     try:
+        manifest = read_json(folder / "manifest.json")
+        home.permit_data(FeatureSpec.model_validate(manifest["spec"]))
         arrays = load_file(folder / "data.safetensors")
-        basis = str(read_json(folder / "manifest.json")["basis"])
+        basis = str(manifest["basis"])
     except FileNotFoundError:
         raise SourceMissing("this client does not have those features", travels=True) from None
     cut = int(np.searchsorted(arrays["places"], holdout))

@@ -16,7 +16,7 @@ Workspaces = Annotated[Path | None, typer.Option("--workspace", help="Folder of 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 config_app = typer.Typer(help="Check a configuration, or print its JSON Schema.", no_args_is_help=True)
-runs_app = typer.Typer(help="List the runs of a workspace, or show one.", no_args_is_help=True)
+runs_app = typer.Typer(help="List, show, follow and stop runs.", no_args_is_help=True)
 
 
 @config_app.command("schema")

@@ -88,9 +88,7 @@ def _explained(kind: type[BaseModel], error: ValidationError, source: str) -> Co
             place[-1], [name.split(".")[-1] for name in known], n=1, cutoff=0.6
         )
         hint = f" Did you mean {nearest[0]}?" if nearest else ""
-        return ConfigUnknownKey(
-            f"{source}, {path}: no such setting.{hint}", remedy="All settings: sottovoce config schema"
-        )
+        return ConfigUnknownKey(f"{source}, {path}: no such setting.{hint}", remedy=_known(kind))
     told = []
     for problem in problems:
         place = [str(part) for part in problem["loc"]]
@@ -99,7 +97,13 @@ def _explained(kind: type[BaseModel], error: ValidationError, source: str) -> Co
         path = _path(place)
         told.append(f"{path or 'the file'}: {problem['msg'].removeprefix('Value error, ')}")
     told = told or [f"{'.'.join(map(str, problems[0]['loc']))}: {problems[0]['msg']}"]
-    return ConfigError(f"{source}, " + "; ".join(dict.fromkeys(told)), remedy="All settings: sottovoce config schema")
+    return ConfigError(f"{source}, " + "; ".join(dict.fromkeys(told)), remedy=_known(kind))
+
+
+def _known(kind: type[BaseModel]) -> str:
+    if kind is Config:
+        return "All settings: sottovoce config schema"
+    return f"Its settings: {', '.join(kind.model_fields)}."
 
 
 def _path(place: Sequence[str]) -> str:

@@ -6,15 +6,16 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pipeline.progress import (
     ClientExcluded,
     ClientWarned,
     Event,
     GroupAgreed,
+    Notice,
     Progress,
     RoundFinished,
     RunPlanned,
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def showing(*, as_json: bool) -> Iterator[Progress]:
-    """The progress callback that suits the output."""
+def showing(*, as_json: bool, clock: Callable[[], float] = time.time) -> Iterator[Progress]:
+    """The progress callback that suits the output. clock: when what is shown happened."""
     if as_json:
-        yield JsonLines(sys.stdout)
+        yield JsonLines(sys.stdout, clock)
     elif sys.stdout.isatty():
         from rich.console import Console
 
@@ -41,7 +42,7 @@ def showing(*, as_json: bool) -> Iterator[Progress]:
         with table:
             yield table
     else:
-        yield PlainLines(sys.stdout)
+        yield PlainLines(sys.stdout, clock)
 
 
 def megabytes(count: int) -> str:
@@ -51,24 +52,28 @@ def megabytes(count: int) -> str:
 class JsonLines:
     """One object a line."""
 
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
+    def __init__(self, out: TextIO, clock: Callable[[], float] = time.time) -> None:
+        self._out, self._clock = out, clock
 
     def __call__(self, event: Event) -> None:
-        fields = {"event": type(event).__name__, "time": round(time.time(), 3), **dataclasses.asdict(event)}
-        print(json.dumps(fields), file=self._out, flush=True)
+        self.tell(type(event).__name__, dataclasses.asdict(event))
+
+    def tell(self, name: str, fields: Mapping[str, Any]) -> None:
+        """What is no event of the run itself: its report, its error."""
+        print(json.dumps({"event": name, "time": round(self._clock(), 3), **fields}), file=self._out, flush=True)
 
 
 class PlainLines:
     """One line for what matters, with the time."""
 
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
+    def __init__(self, out: TextIO, clock: Callable[[], float] = time.time) -> None:
+        self._out, self._clock = out, clock
         self._up = self._down = 0
 
     def __call__(self, event: Event) -> None:
         for line in self._lines(event):
-            print(f"{time.strftime('%H:%M:%S')}  {line}", file=self._out, flush=True)
+            when = time.strftime("%H:%M:%S", time.localtime(self._clock()))
+            print(f"{when}  {line}", file=self._out, flush=True)
 
     def _lines(self, event: Event) -> Iterator[str]:
         match event:
@@ -93,6 +98,8 @@ class PlainLines:
                 yield f"! client {event.client} excluded: {event.text}"
             case ClientWarned():
                 yield f"! client {event.client}: {event.text} (warn)"
+            case Notice():
+                yield event.text
             case Traffic():
                 self._up += event.up
                 self._down += event.down
@@ -150,6 +157,8 @@ class LiveTable:
                 self._live.console.print(f"[red]![/] client {event.client} excluded: {event.text}", highlight=False)
             case ClientWarned():
                 self._live.console.print(f"[yellow]![/] client {event.client}: {event.text} (warn)", highlight=False)
+            case Notice():
+                self._live.console.print(f"  {event.text}", highlight=False)
             case Traffic():
                 self._up += event.up
                 self._down += event.down

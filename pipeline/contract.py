@@ -6,6 +6,7 @@ nothing has to be charged.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -26,6 +27,11 @@ class Numeric(Frozen):
     unknown: tuple[float, ...] = Field((), description="Codes that stand for an unknown value.")
     example: float | None = Field(None, description="A value for documentation and the first prediction.")
 
+    @property
+    def declaration(self) -> tuple[object, ...]:
+        """What two declarations must have in common to mean the same."""
+        return self.kind, self.low, self.high, frozenset(self.unknown)
+
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if not self.low < self.high:
@@ -43,6 +49,11 @@ class Categorical(Frozen):
         min_length=2, description="All values that may occur; the first, best the usual one, is the reference."
     )
     example: str | None = Field(None, description="A value for documentation and the first prediction.")
+
+    @property
+    def declaration(self) -> tuple[object, ...]:
+        """What two declarations must have in common to mean the same."""
+        return self.kind, frozenset(self.categories)
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -82,10 +93,20 @@ class DataContract(Frozen):
     def _sound(self) -> Self:
         if self.label.column in self.columns:
             raise ValueError(f"column {self.label.column!r} is the label and cannot be a feature")
-        if clash := sorted(set(self.columns) & set(self.forbidden)):
+        if clash := sorted({*self.columns, self.label.column} & set(self.forbidden)):
             reasons = "; ".join(f"{name}: {self.forbidden[name]}" for name in clash)
-            raise ValueError(f"forbidden columns among the features ({reasons}). Remove them from data.columns")
+            raise ValueError(f"forbidden columns are used ({reasons}). Remove them from data.columns")
         return self
+
+    def refusals(self, columns: Mapping[str, Column], label: Label) -> Iterator[str]:
+        """What a run over these columns asks for that this contract does not grant. Names declarations, never data."""
+        if (label.column, set(label.positive)) != (self.label.column, set(self.label.positive)):
+            yield f"its label is {label.column} in ({', '.join(label.positive)})"
+        for name, column in columns.items():
+            if name not in self.columns:
+                yield f"it uses the column {name}"
+            elif column.declaration != self.columns[name].declaration:
+                yield f"it declares the column {name} otherwise"
 
     def example(self) -> dict[str, float | str]:
         """One row made from the declarations alone."""

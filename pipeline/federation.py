@@ -189,9 +189,9 @@ class Federation:
         asked.failures.append(failure)
         self.progress(ClientExcluded(failure.client, failure.code, failure.text))
 
-    def demand(self, what: str, asked: Asked[Reply]) -> None:
-        """Raise CohortTooSmall unless the minimum cohort answered."""
-        self._demand(what, asked.clients, asked.failures)
+    def demand(self, what: str, asked: Asked[Reply], *, charged: bool = False) -> None:
+        """Raise CohortTooSmall unless the minimum cohort answered. charged: whoever answered was charged for it."""
+        self._demand(what, asked.clients, asked.failures, charged=charged)
 
     def _sort(self, item: Answer[Reply] | Failure, asked: Asked[Reply]) -> None:
         if isinstance(item, Failure):
@@ -199,13 +199,22 @@ class Federation:
         else:
             asked.answers.append(item)
 
-    def _demand(self, what: str, clients: list[str], failures: list[Failure], at_least: int | None = None) -> None:
+    def _demand(
+        self,
+        what: str,
+        clients: list[str],
+        failures: list[Failure],
+        at_least: int | None = None,
+        *,
+        charged: bool = False,
+    ) -> None:
         least = self.min_cohort if at_least is None else at_least
         if len(clients) < least:
             missing = ", ".join(str(failure) for failure in failures) or "not enough clients are connected"
+            paid = f" It was charged at {', '.join(clients)}, and will not be again." if charged and clients else ""
             raise CohortTooSmall(
                 f"{what}: {len(clients)} of {len(clients) + len(failures)} clients answered, at least {least} must. "
-                f"Missing: {missing}. Nothing was applied.",
+                f"Missing: {missing}. Nothing was applied.{paid}",
                 remedy="Mend those clients and run the same command again: it goes on where it stopped.",
             )
 

@@ -50,15 +50,21 @@ def lifecycle_dag() -> Dag:
 
 
 def run_lifecycle(
-    config: Config, grid: Grid, workspace: Workspace, progress: Progress, admitted: Mapping[str, Admitted] | None = None
+    config: Config,
+    grid: Grid,
+    workspace: Workspace,
+    progress: Progress,
+    admitted: Mapping[str, Admitted] | None = None,
+    run: str | None = None,
 ) -> Outcome:
     """Run the whole lifecycle over `grid`, reusing what did not change. The workspace must be locked by the caller.
 
-    Raises whatever SottovoceError the failing stage raised; finished stages are kept.
+    admitted: who may take part; None: whoever the grid lets in. run: its id; None: a new one. Raises whatever
+    SottovoceError the failing stage raised; finished stages are kept.
     """
     dag = lifecycle_dag()
     metadata = workspace.metadata()
-    run = metadata.begin_run(config.name, config.model_dump(mode="json"))
+    run = metadata.begin_run(config.name, config.model_dump(mode="json"), run)
     clients = Federation(
         grid,
         min_cohort=config.federation.min_cohort,

@@ -114,6 +114,11 @@ class Link:
     name: str
 
 
+def new_run() -> str:
+    """An id for a run: eight hex digits."""
+    return secrets.token_hex(4)
+
+
 class Metadata:
     """The metadata store: SQLite by default, any SQLAlchemy URL."""
 
@@ -140,9 +145,9 @@ class Metadata:
             db.execute(sa.insert(_heads), rows)
 
     # -- runs --------------------------------------------------------------------------------------------------------
-    def begin_run(self, name: str, config: Mapping[str, Any]) -> str:
-        """A new run; runs that were left RUNNING by a killed process are marked FAILED."""
-        run = secrets.token_hex(4)
+    def begin_run(self, name: str, config: Mapping[str, Any], run: str | None = None) -> str:
+        """A new run, under the id `run` if given; runs that a killed process left RUNNING are marked FAILED."""
+        run = run or new_run()
         with self._engine.begin() as db:
             db.execute(
                 sa.update(_contexts)

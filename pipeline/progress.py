@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, get_args
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,13 @@ class Traffic:
     down: int
 
 
+@dataclass(frozen=True)
+class Notice:
+    """Something a person should know, in words."""
+
+    text: str
+
+
 Event = (
     RunPlanned
     | StageStarted
@@ -88,7 +97,23 @@ Event = (
     | ClientExcluded
     | ClientWarned
     | Traffic
+    | Notice
 )
+
+KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
+
+
+def event_of(fields: Mapping[str, Any]) -> Event | None:
+    """The event that `fields` were written for, by the name in `event`; None: there is none of that name."""
+    kind = KINDS.get(str(fields.get("event")))
+    if kind is None:
+        return None
+    return kind(**{field.name: _frozen(fields[field.name]) for field in dataclasses.fields(kind)})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
 
 Progress = Callable[[Event], None]
 

@@ -110,7 +110,7 @@ class SecureSum:
         if len(asked.answers) < least <= len(asked.answers) + max(len(lost), len(rejected)):
             return SealedSum(None, b"", lost, rejected, present)
         asked.failures = failures
-        self._federation.demand(wanted.action.value, asked)
+        self._federation.demand(f"{wanted.purpose}, round {wanted.round}", asked, charged=True)
         ref = SumRef(
             round=wanted.round,
             generation=attempt.generation,

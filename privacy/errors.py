@@ -2,7 +2,8 @@
 
     SottovoceError (1)
     |-- ConfigError (2)         ConfigUnknownKey
-    |-- DataError (3)           SourceMissing  ColumnMissing  ContractViolated  TooFewRows  ForbiddenColumn
+    |-- DataError (3)           SourceMissing  ColumnMissing  ContractViolated  ContractRefused  TooFewRows
+    |                           ForbiddenColumn
     |-- PrivacyError (4)        PlanInvalid  BudgetExhausted  ReplayRefused  SumRejected  SecretExposed  ActionForbidden
     |   |                       KeyMismatch
     |   `-- LedgerError         LedgerMissing  LedgerCorrupt  LedgerRolledBack
@@ -79,6 +80,10 @@ class ColumnMissing(DataError):
 
 class ContractViolated(DataError):
     headline = "the data of this client breaks the data contract"
+
+
+class ContractRefused(DataError):
+    headline = "the run asks for other data than the contract of this client's owner grants"
 
 
 class TooFewRows(DataError):
@@ -233,6 +238,16 @@ class NoChampion(ServingError):
 
 class VersionRefused(ServingError):
     pass
+
+
+def coded(code: str, cause: str, remedy: str) -> SottovoceError:
+    """The error with that code, as when it was raised in this process."""
+    kinds: list[type[SottovoceError]] = [SottovoceError]
+    for kind in kinds:  # grows as it goes
+        if kind.__name__.removesuffix("Error") and kind("").code == code:
+            return kind(cause, remedy=remedy)
+        kinds.extend(kind.__subclasses__())
+    return SottovoceError(cause, remedy=remedy)
 
 
 def named(error: BaseException) -> SottovoceError | None:

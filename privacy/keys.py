@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-from privacy.errors import SecretExposed, SumRejected
+from privacy.errors import ConfigError, SecretExposed, SumRejected
 
 KEY_BYTES = 32
 
@@ -79,8 +79,11 @@ class Identity:
 
     @classmethod
     def load(cls, path: Path) -> Identity:
-        """Raises SecretExposed when others may read the key."""
-        return cls(read_secret(path))
+        """Raises SecretExposed when others may read the key, ConfigError when it is none."""
+        secret = read_secret(path)
+        if len(secret) != 2 * KEY_BYTES:
+            raise ConfigError(f"{path} is not an identity key", remedy="Put it back from its safe place.")
+        return cls(secret)
 
     def exchange(self, other: bytes) -> bytes:
         """The X25519 shared secret with the owner of `other`. Raises SumRejected for a key that is not one."""

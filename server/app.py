@@ -1,29 +1,32 @@
 """The Flower ServerApp: the lifecycle over whatever grid Flower gives it.
 
 Flower starts it with `flwr run`; the run config names the configuration file and the workspace. The ClientApp on the
-other side is the one of the simulation.
+other side is the one of the simulation. What happens is written down in the workspace, one event a line, for whoever
+follows the run.
 """
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
-from typing import TextIO
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from pipeline.config import Config
 from pipeline.configfile import load_config
-from pipeline.console import PlainLines
+from pipeline.console import JsonLines
 from pipeline.engine import ray_engine
-from pipeline.lifecycle import run_lifecycle
+from pipeline.lifecycle import Outcome, run_lifecycle
+from pipeline.metadata import new_run
+from pipeline.report import Report
 from pipeline.workspace import Workspace
 from privacy.errors import ConfigError, SottovoceError
 from server.roster import NODES, Roster
 
-END = "-- end of the run"
-"""Last line of a run's log. One that lacks it while nobody holds the workspace was cut off, and is resumed."""
+REPORT, ERROR, END = "Report", "Error", "End"
+"""Lines that are no events. A log without `End` while nobody holds the workspace was cut off, and is resumed."""
 
 app = ServerApp()
 
@@ -31,29 +34,34 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the lifecycle. Raises ConfigError when the run config does not name a configuration."""
-    path = str(context.run_config.get("config", ""))
-    if not path:
+    settings = {name: str(value) for name, value in context.run_config.items()}
+    if not settings.get("config"):
         raise ConfigError("the run config names no configuration", remedy="flwr run --run-config 'config=\"PATH\"'")
-    config = load_config(Path(path))
-    workspace = Workspace(Path(str(context.run_config.get("workspace") or "sottovoce-workspace")), config.storage)
-    roster = str(context.run_config.get("roster", ""))
-    with open(workspace.root / f"run-{context.run_id}.log", "a", buffering=1) as log:
+    config = load_config(Path(settings["config"]))
+    workspace = Workspace(Path(settings.get("workspace") or "sottovoce-workspace"), config.storage)
+    roster = Path(settings["roster"]) if settings.get("roster") else None
+    run = settings["run"] if re.fullmatch("[0-9a-f]{8}", settings.get("run", "")) else new_run()
+    with open(log_of(workspace.root, run), "a", buffering=1) as log:
+        lines = JsonLines(log)
         try:
             with workspace.locked():
-                _run(config, grid, workspace, Path(roster) if roster else None, log)
-                log.write(f"{END}\n")
+                outcome = _run(config, grid, workspace, roster, lines, run)
+            lines.tell(REPORT, Report.of(outcome, workspace).model_dump(mode="json"))
         except SottovoceError as error:
-            log.write(f"error[{error.code}]  {error.cause}  {error.remedy}\n{END}\n")
+            lines.tell(ERROR, {"code": error.code, "cause": error.cause, "remedy": error.remedy})
+            lines.tell(END, {})
             raise
+        lines.tell(END, {})
 
 
-def _run(config: Config, grid: Grid, workspace: Workspace, roster: Path | None, log: TextIO) -> None:
+def log_of(workspace: Path, run: str) -> Path:
+    """Where the driver of a run writes what happens."""
+    return workspace / f"run-{run}.jsonl"
+
+
+def _run(config: Config, grid: Grid, workspace: Workspace, roster: Path | None, lines: JsonLines, run: str) -> Outcome:
     admitted = Roster(roster).admitted(roster.with_name(NODES)) if roster else None
     stop = signal.getsignal(signal.SIGTERM)
     with ray_engine():
         signal.signal(signal.SIGTERM, stop)  # ray.init put its own handler over Flower's
-        outcome = run_lifecycle(config, grid, workspace, PlainLines(log), admitted)
-    version, metrics = outcome.version, outcome.evaluation.metrics
-    champion = "champion" if outcome.deployment.promoted else f"not champion: {'; '.join(outcome.verdict.reasons)}"
-    log.write(f"{version.name} v{version.version}  ROC-AUC {metrics['roc_auc']:.3f}  {champion}\n")
-    log.write(f"{version.privacy.text}\n")
+        return run_lifecycle(config, grid, workspace, lines, admitted, run)

@@ -1,10 +1,9 @@
-"""The federation's certificate authority: one root, and certificates for the coordinator's own addresses."""
+"""The federation's certificate authorities: roots, and certificates for the coordinator's own addresses."""
 
 from __future__ import annotations
 
 import datetime
 import ipaddress
-import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,61 +16,55 @@ from privacy.errors import ConfigError
 from privacy.keys import write_secret
 
 ROOT_YEARS, SERVER_DAYS = 10, 397
-SOON = datetime.timedelta(days=30)
 
 Key = ec.EllipticCurvePrivateKey
 
 
-def create_root(folder: Path, name: str) -> None:
-    """`ca.key` (0600) and `ca.crt`: what clients need to know the coordinator by."""
+def create_root(stem: Path, name: str) -> None:
+    """`<stem>.key` (0600) and `<stem>.crt`: what the other side needs to know the holder by."""
     key = ec.generate_private_key(ec.SECP384R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name} federation")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = _builder(subject, subject, key, datetime.timedelta(days=365 * ROOT_YEARS))
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    _write(folder / "ca", key, builder.sign(key, hashes.SHA384()))
+    _write(stem, key, builder.sign(key, hashes.SHA384()))
 
 
-def issue(folder: Path, name: str, addresses: Sequence[str]) -> None:
-    """`<name>.key` (0600) and `<name>.crt` for host names and IP addresses, signed by the root in `folder`."""
-    root_key = _load_key(folder / "ca.key")
-    root = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
+def issue(root: Path, stem: Path, addresses: Sequence[str]) -> None:
+    """`<stem>.key` (0600) and `<stem>.crt` for host names and IP addresses, signed by the root with that stem.
+
+    Raises ConfigError when the root's key is not there.
+    """
+    root_key = _load_key(root.with_suffix(".key"))
+    issuer = x509.load_pem_x509_certificate(root.with_suffix(".crt").read_bytes())
     key = ec.generate_private_key(ec.SECP384R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, addresses[0][:64])])
-    builder = _builder(subject, root.subject, key, datetime.timedelta(days=SERVER_DAYS))
+    builder = _builder(subject, issuer.subject, key, datetime.timedelta(days=SERVER_DAYS))
     names = x509.SubjectAlternativeName([_general_name(address) for address in addresses])
     builder = builder.add_extension(names, critical=False)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    _write(folder / name, key, builder.sign(root_key, hashes.SHA384()))
+    _write(stem, key, builder.sign(root_key, hashes.SHA384()))
 
 
-def check_certificate(path: Path, key: Path, root: Path) -> datetime.timedelta:
-    """How long the certificate is still good for.
+def days_left(path: Path) -> int:
+    """For how many whole days a certificate is still good. Raises ConfigError."""
+    return (_load(path).not_valid_after_utc - datetime.datetime.now(datetime.UTC)).days
 
-    Raises ConfigError when it is unreadable, expired, not yet valid, not signed by `root`, or not that of `key`.
-    """
+
+def addresses_of(path: Path) -> tuple[str, ...]:
+    """The host names and addresses a certificate is made out to, wildcards left out. Raises ConfigError."""
     try:
-        certificate = x509.load_pem_x509_certificate(path.read_bytes())
-        authority = x509.load_pem_x509_certificate(root.read_bytes())
+        names = _load(path).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    found = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
+    return tuple(name for name in found if "*" not in name)
+
+
+def _load(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError):
-        raise ConfigError(f"{path} or {root} is not a readable certificate", remedy=_RENEW) from None
-    now = datetime.datetime.now(datetime.UTC)
-    if now >= certificate.not_valid_after_utc:
-        raise ConfigError(f"{path} expired on {certificate.not_valid_after_utc:%Y-%m-%d}", remedy=_RENEW)
-    if now < certificate.not_valid_before_utc:
-        raise ConfigError(f"{path} is valid only from {certificate.not_valid_before_utc:%Y-%m-%d}", remedy=_CLOCK)
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, Exception) as error:  # cryptography raises its own kinds here
-        raise ConfigError(f"{path} was not issued by {root}", remedy=_RENEW) from error
-    try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(path, key)
-    except (OSError, ssl.SSLError):
-        raise ConfigError(f"{key} cannot be read, or is not the key of {path}", remedy=_RENEW) from None
-    return certificate.not_valid_after_utc - now
-
-
-_RENEW = "Issue a new one: sottovoce server renew"
-_CLOCK = "Set this machine's clock."
+        raise ConfigError(f"{path} is not a readable certificate", remedy="It has to be a file in PEM form.") from None
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: Key, age: datetime.timedelta) -> x509.CertificateBuilder:

@@ -46,14 +46,14 @@ class Coordinator:
             program("flower-superlink"),
             *("--host", "127.0.0.1", "--port", str(settings.link_port)),
             *("--database", str(root / "state.db")),
-            *("--ssl-ca-certfile", str(root / "ca.crt")),
+            *("--ssl-ca-certfile", str(root / "link-ca.crt")),
             *("--ssl-certfile", str(root / "link.crt"), "--ssl-keyfile", str(root / "link.key")),
             *("--enable-supernode-auth", "--isolation", "process", "--superexec-auth-secret-file", secret),
             "--disable-runtime-dependency-installation",
         ]
         executor = [
             *(sys.executable, "-P", "-m", "server.executor"),
-            *(f"127.0.0.1:{settings.link_port}", secret, str(root / "ca.crt")),
+            *(f"127.0.0.1:{settings.link_port}", secret, str(root / "link-ca.crt")),
         ]
         gateway = [sys.executable, "-P", "-m", "server.gateway", str(root)]
         return [

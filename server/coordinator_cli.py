@@ -1,7 +1,8 @@
-"""sottovoce server and sottovoce run: the operator's commands."""
+"""sottovoce server, run, runs attach and runs stop: the operator's commands."""
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
@@ -10,9 +11,20 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli import runs_app
+
 HomeArgument = Annotated[Path, typer.Argument(help="The coordinator's home.")]
 HomeOption = Annotated[Path, typer.Option("--home", help="The coordinator's home.")]
+Certificate = Annotated[
+    Path | None, typer.Option(help="Certificate of the gateway that you have already, in PEM, with its chain.")
+]
+Key = Annotated[Path | None, typer.Option(help="Its private key.")]
+Root = Annotated[Path | None, typer.Option(help="The root it was issued by: what clients know you by.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Id of the run, or its beginning.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 DEFAULT = Path("sottovoce-server")
+SOON = 30
+"""Days before a certificate expires from which a start says so."""
 
 
 def init(
@@ -24,16 +36,22 @@ def init(
     address: Annotated[
         list[str] | None, typer.Option(help="Host name or address clients reach you by; repeat it for several.")
     ] = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    ca: Root = None,
 ) -> None:
-    """Make a home: a certificate authority, certificates, an empty roster."""
+    """Make a home: a certificate authority and certificates (or yours), an empty roster."""
     from pipeline.configfile import parse
-    from server.home import CoordinatorHome, ServerSettings
+    from server.authority import addresses_of
+    from server.home import LOOPBACK, CoordinatorHome, OwnCertificate, ServerSettings
 
-    known = [*(address or []), "localhost", "127.0.0.1"]
+    own = OwnCertificate.given(certificate, key, ca)
+    known = (address or addresses_of(own.certificate)) if own else [*(address or []), *LOOPBACK]
     tree = {"name": name, "host": host, "port": port, "link_port": link_port, "addresses": list(dict.fromkeys(known))}
-    CoordinatorHome.create(home, parse(ServerSettings, tree, "the options"))
+    CoordinatorHome.create(home, parse(ServerSettings, tree, "the options"), own)
     typer.echo(f"  Your certificate   {home / 'ca.crt'}   give it to every client, over a way you trust")
-    typer.echo(f"  Keep safe          {home / 'ca.key'}   whoever has it can pose as you")
+    if not own:
+        typer.echo(f"  Keep safe          {home / 'ca.key'}   whoever has it can pose as you")
     typer.echo(f"  Admit clients      sottovoce server roster add CARD{_at(home)}")
     typer.echo(f"  Next               sottovoce server start {home}")
 
@@ -48,19 +66,22 @@ def start(home: HomeArgument = DEFAULT) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     settings = found.settings
-    Coordinator(found).run(
-        stopped,
-        ready=lambda: _say(f"{settings.name} is open at {settings.host}:{settings.port}      Ctrl-C closes it"),
-        say=_say,
-    )
+
+    def ready() -> None:
+        _say(f"{settings.name} is open at {settings.host}:{settings.port}      Ctrl-C closes it")
+        if (left := found.days_left) < SOON:
+            _say(f"! the certificate expires in {left} days: sottovoce server renew {home}, then start again")
+
+    Coordinator(found).run(stopped, ready, say=_say)
     _say("stopped: runs in progress go on by themselves when it is started again")
 
 
-def renew(home: HomeArgument = DEFAULT) -> None:
-    """New certificates from the same authority. Clients notice nothing; start the coordinator again."""
-    from server.home import CoordinatorHome
+def renew(home: HomeArgument = DEFAULT, certificate: Certificate = None, key: Key = None, ca: Root = None) -> None:
+    """New certificates from the same authority, or yours. Clients notice nothing; start the coordinator again."""
+    from server.home import CoordinatorHome, OwnCertificate
 
-    CoordinatorHome(home).renew()
+    found = CoordinatorHome(home)
+    found.renew(OwnCertificate.given(certificate, key, ca or found.root / "ca.crt"))
     typer.echo("  renewed: start the coordinator again")
 
 
@@ -111,63 +132,84 @@ def revoke(name: Annotated[str, typer.Argument(help="Name of the client.")], hom
 
 def run(
     config: Annotated[Path | None, typer.Argument(help="Configuration of the run.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting.")] = None,
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with an earlier run, in its configuration.")
     ] = None,
     home: HomeOption = DEFAULT,
+    as_json: AsJson = False,
 ) -> None:
     """Run the lifecycle over the federation's clients. Ctrl-C detaches; the run goes on."""
     from pipeline.configfile import load_config
-    from pipeline.workspace import Workspace
     from privacy.errors import ConfigError
     from server.home import CoordinatorHome
     from server.runs import Runs
 
     found = CoordinatorHome(home)
     if config and not resume:
-        settings = load_config(config)
-    elif resume and not config:
-        settings = Workspace.existing(found.workspace).recorded_config(resume)
+        settings = load_config(config, overrides or [])
+    elif resume and not config and not overrides:
+        settings = Runs(found).config(resume)
     else:
-        raise ConfigError("say either CONFIG or --resume RUN", remedy=f"Runs: sottovoce runs list {_workspace(home)}")
-    number = Runs(found).submit(settings)
-    typer.echo(f"  run {number} submitted      Ctrl-C detaches      stop it: sottovoce server stop {number}{_at(home)}")
-    _attach(home, number)
+        raise ConfigError(
+            "say either CONFIG, with --set where you like, or --resume RUN",
+            remedy=f"Runs: sottovoce runs list --workspace {found.workspace}",
+        )
+    submitted = Runs(found).submit(settings)
+    if not as_json:
+        typer.echo(
+            f"  run {submitted} is submitted      Ctrl-C detaches      stop it: {_runs('stop', submitted, home)}"
+        )
+    _follow(home, submitted, as_json)
 
 
-def attach(number: Annotated[str, typer.Argument(metavar="RUN")], home: HomeOption = DEFAULT) -> None:
-    """Follow a run that was submitted before."""
-    _attach(home, number)
-
-
-def stop(number: Annotated[str, typer.Argument(metavar="RUN")], home: HomeOption = DEFAULT) -> None:
-    """Stop a run; finished rounds and stages are kept."""
+def attach(run: RunArgument, home: HomeOption = DEFAULT, as_json: AsJson = False) -> None:
+    """Follow a run that was submitted to a coordinator. Ctrl-C detaches; the run goes on."""
     from server.home import CoordinatorHome
     from server.runs import Runs
 
-    Runs(CoordinatorHome(home)).stop(number)
-    typer.echo(f"  run {number} is stopped")
+    _follow(home, Runs(CoordinatorHome(home)).known(run), as_json)
 
 
-def _attach(home: Path, number: str) -> None:
+def stop(run: RunArgument, home: HomeOption = DEFAULT) -> None:
+    """Stop a run of a coordinator for good; finished rounds and stages are kept, and --resume goes on with them."""
     from server.home import CoordinatorHome
     from server.runs import Runs
 
+    typer.echo(f"  run {Runs(CoordinatorHome(home)).stop(run)} is stopped")
+
+
+def _follow(home: Path, run: str, as_json: bool) -> None:
+    from rich.console import Console
+
+    from pipeline.console import showing
+    from pipeline.report import print_places, print_report
+    from server.home import CoordinatorHome
+    from server.runlog import Follower
+    from server.runs import Runs
+
+    follower = Follower(Runs(CoordinatorHome(home)), run)
     try:
-        Runs(CoordinatorHome(home)).follow(number, typer.echo)
+        with showing(as_json=as_json, clock=lambda: follower.time) as progress:
+            report = follower.follow(progress)
     except KeyboardInterrupt:
-        typer.echo(f"  detached: the run goes on. Again: sottovoce server attach {number}{_at(home)}")
+        typer.echo(f"  detached: the run goes on. Again: {_runs('attach', follower.run, home)}", err=as_json)
         return
-    typer.echo(f"  run {number} is done")
+    if as_json:
+        typer.echo(json.dumps({"event": "Report", **report.model_dump(mode="json")}))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    print_report(report, console)
+    print_places(report, console)
+
+
+def _runs(command: str, run: str, home: Path) -> str:
+    return f"sottovoce runs {command} {run}{_at(home)}"
 
 
 def _at(home: Path) -> str:
     """The option by which the next command finds this home."""
     return "" if home == DEFAULT else f" --home {home}"
-
-
-def _workspace(home: Path) -> str:
-    return f"--workspace {home / 'workspace'}"
 
 
 def _say(text: str) -> None:
@@ -177,7 +219,7 @@ def _say(text: str) -> None:
 def register(app: typer.Typer) -> None:
     """Add this room's commands."""
     coordinator = typer.Typer(help="Coordinate a federation of client nodes.")
-    for command in (init, start, renew, attach, stop):
+    for command in (init, start, renew):
         coordinator.command()(command)
     roster = typer.Typer(help="Who is admitted.")
     roster.command()(add)
@@ -186,3 +228,5 @@ def register(app: typer.Typer) -> None:
     coordinator.add_typer(roster, name="roster", no_args_is_help=True)
     app.add_typer(coordinator, name="server", no_args_is_help=True)
     app.command()(run)
+    runs_app.command()(attach)
+    runs_app.command()(stop)

@@ -95,7 +95,7 @@ def main(root: Path) -> None:
     home = CoordinatorHome(root)
     settings = home.settings
     uvicorn.run(
-        gateway(f"https://127.0.0.1:{settings.link_port}", home.root / "ca.crt"),
+        gateway(f"https://127.0.0.1:{settings.link_port}", home.root / "link-ca.crt"),
         host=settings.host,
         port=settings.port,
         ssl_certfile=home.root / "gateway.crt",

@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.lifecycle import Outcome
+    from pipeline.report import Report
     from pipeline.workspace import Workspace
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "crash-fatality.yaml"
@@ -56,6 +57,7 @@ def _run(settings: Config, space: Workspace, *, ask: bool, as_json: bool) -> Non
     from pipeline.console import showing
     from pipeline.engine import ray_engine
     from pipeline.environment import quiet_environment
+    from pipeline.report import Report
     from simulations.homes import prepare_homes
 
     prepare_homes(settings, space.clients)  # a wrong data set is known before Ray takes its seconds to start
@@ -67,10 +69,11 @@ def _run(settings: Config, space: Workspace, *, ask: bool, as_json: bool) -> Non
         with showing(as_json=as_json) as progress:
             outcome = run(settings, space, progress)
         answer = _ask(settings, outcome, endpoint.result()) if endpoint else None
+        report = Report.of(outcome, space)
         if as_json:
-            print(json.dumps({"event": "Report", **_report(outcome, space), "answer": answer}), flush=True)
+            print(json.dumps({"event": "Report", **report.model_dump(mode="json"), "answer": answer}), flush=True)
         else:
-            _print_report(settings, outcome, space, answer)
+            _print(report, answer)
         if endpoint:
             _close_endpoint()
 
@@ -104,73 +107,17 @@ def _ask(settings: Config, outcome: Outcome, url: str) -> dict[str, object]:
     return {"row": row, **call(f"{url}/predict", {"rows": [row]})}
 
 
-def _report(outcome: Outcome, space: Workspace) -> dict[str, object]:
-    evaluation = outcome.evaluation
-    return {
-        "run": outcome.run,
-        "model": outcome.version.name,
-        "version": outcome.version.version,
-        "champion": outcome.deployment.version,
-        "promoted": outcome.deployment.promoted,
-        "reasons": list(outcome.verdict.reasons),
-        "metrics": evaluation.metrics,
-        "roc_auc_error": evaluation.roc_auc_error,
-        "privacy": outcome.version.privacy.model_dump(),
-        "epsilon": {
-            client: {
-                "training": outcome.model.spent.get(client),
-                "evaluation": evaluation.spent.get(client),
-                "lifetime": evaluation.lifetime.get(client),
-            }
-            for client in sorted({*outcome.model.spent, *evaluation.spent})
-        },
-        "workspace": str(space.root),
-        "files": outcome.version.folder,
-    }
-
-
-def _print_report(settings: Config, outcome: Outcome, space: Workspace, answer: dict[str, object] | None) -> None:
+def _print(report: Report, answer: dict[str, object] | None) -> None:
     from rich.console import Console
 
-    wide = Console(highlight=False, soft_wrap=True)
-    evaluation, version = outcome.evaluation, outcome.version
-    state = "is champion" if outcome.deployment.promoted else f"is NOT champion ({'; '.join(outcome.verdict.reasons)})"
-    rival = (
-        f" (v{outcome.verdict.champion}: {outcome.verdict.champion_roc_auc:.3f})" if outcome.verdict.champion else ""
-    )
-    wide.print()
-    wide.print(
-        f"  [bold]Model {version.name} v{version.version}[/] {state}      "
-        f"ROC-AUC {evaluation.metrics['roc_auc']:.3f} +- {evaluation.roc_auc_error:.3f}{rival}"
-    )
-    told = "  ".join(f"{key} {evaluation.metrics[key]:.3f}" for key in ("pr_auc", "accuracy", "precision", "recall"))
-    wide.print(f"  {told}   on the held-out rows of {len(evaluation.clients)} clients")
-    wide.print(f"  Privacy: {version.privacy.text}")
-    for client in sorted(evaluation.lifetime):
-        wide.print(
-            f"    {client:24} training {_epsilon(outcome.model.spent.get(client))}, held-out rows "
-            f"{_epsilon(evaluation.spent.get(client))}, lifetime {_epsilon(evaluation.lifetime[client])}"
-        )
-    seen = sum(1 for clients in outcome.model.rounds.values() if clients)
-    if settings.encryption.scheme == "bfv":
-        wide.print(
-            f"  The coordinator saw outcomes of checks, {seen + 1} sums it could not read, the counts and the model."
-        )
-    else:
-        wide.print("  [bold red]NOT ENCRYPTED:[/] the coordinator could read every client's update in every round.")
-    wide.print()
+    from pipeline.report import print_places, print_report
+
+    console = Console(highlight=False, soft_wrap=True)
+    print_report(report, console)
     if answer:
-        wide.print(f"  asked      {json.dumps(answer['row'])}")
-        wide.print(f"  answered   v{answer['version']}: {json.dumps(answer['predictions'])}")
-    flag = "" if space.root.name == "sottovoce-workspace" else f" --workspace {space.root}"
-    wide.print(f"  files      {version.folder}")
-    wide.print(f"  serve it   sottovoce serve{flag}")
-    wide.print(f"  lineage    sottovoce lineage {version.name}{flag}     runs: sottovoce runs list{flag}")
-    wide.print("  again      the same command: what did not change is not run, and nothing is charged")
-
-
-def _epsilon(value: object) -> str:
-    return f"epsilon {value:.2f}" if isinstance(value, float) else "epsilon infinite"
+        console.print(f"  asked      {json.dumps(answer['row'])}")
+        console.print(f"  answered   v{answer['version']}: {json.dumps(answer['predictions'])}")
+    print_places(report, console)
 
 
 def register(app: typer.Typer) -> None:

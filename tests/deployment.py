@@ -150,6 +150,12 @@ class Run:
     deployment: Deployment
 
     @property
+    def id(self) -> str:
+        """Of the run that was submitted; those that go on with it have others."""
+        self.says("submitted")
+        return self.said.split()[1]
+
+    @property
     def said(self) -> str:
         return self.out.read_text()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -12,7 +13,10 @@ from hypothesis import strategies as st
 
 from clients.app import CLIENT_ERROR
 from clients.home import Home
+from clients.ingestion import load_snapshot
+from clients.preprocessing import load_split
 from pipeline.config import Config
+from pipeline.contract import DataContract
 from pipeline.protocol import (
     INLINE,
     Action,
@@ -24,8 +28,8 @@ from pipeline.protocol import (
     pack,
     unpack,
 )
-from privacy.errors import ProtocolError
-from tests.support import Federation, LocalGrid, homes_for
+from privacy.errors import ContractRefused, ForbiddenColumn, ProtocolError
+from tests.support import Federation, LocalGrid, change, homes_for
 
 SECRET = "Jane Doe, age 34"
 
@@ -100,6 +104,54 @@ def test_the_owner_s_policy_outranks_the_contract(grid: LocalGrid, config: Confi
     code, text = error(ask(grid, Action.INGEST, pack(IngestRequest(contract=config.data))))
     assert code == "forbidden-column"
     assert "lab" in text
+
+
+def test_an_owner_s_contract_outranks_the_run_s(grid: LocalGrid, config: Config) -> None:
+    mine, data = home(grid), config.data
+    path = mine.root / "contract.yaml"
+
+    def told(asked: DataContract) -> str:
+        reply = ask(grid, Action.INGEST, pack(IngestRequest(contract=asked)))
+        return "" if not reply.has_error() else " ".join(error(reply))
+
+    def owned(**changes: object) -> None:
+        path.write_text(yaml.safe_dump(change(data.model_dump(mode="json"), changes)))
+
+    owned()
+    assert told(data) == ""
+    assert told(data.model_copy(update={"columns": {"age": data.columns["age"]}})) == "", "less is granted too"
+    owned(columns__age__high=60)
+    assert "contract-refused" in told(data)
+    assert "declares the column age otherwise" in told(data)
+    owned(columns={"age": data.columns["age"].model_dump(mode="json")})
+    assert "uses the column lab; it uses the column unit" in told(data)
+    owned(label__positive=["no"])
+    assert "its label is died in (yes)" in told(data)
+    assert "agree on one contract" in told(data).lower()
+
+
+@pytest.mark.usefixtures("engine")
+def test_what_the_owner_forbids_later_is_refused_also_where_it_lies_prepared(federation: Federation) -> None:
+    """A coordinator that names a snapshot or features of yesterday gets nothing either."""
+    federation.run()
+    mine = Home(federation.homes["north"])
+    snapshot = next(mine.root.glob("snapshots/*")).name
+    features = next(mine.root.glob("features/*")).name
+    assert len(load_snapshot(mine, snapshot).frame) > 0
+    assert len(load_split(mine, features, "training", 0.2).labels) > 0
+    Home.write_policy(mine.root, mine.policy.model_copy(update={"forbidden_columns": ("lab",)}))
+    for prepared in (
+        lambda home: load_snapshot(home, snapshot),
+        lambda home: load_split(home, features, "training", 0.2),
+    ):
+        with pytest.raises(ForbiddenColumn, match="lab"):
+            prepared(Home(mine.root))
+    Home.write_policy(mine.root, mine.policy)
+    (mine.root / "contract.yaml").write_text(
+        yaml.safe_dump(change(federation.config.data.model_dump(mode="json"), {"columns__age__low": 0}))
+    )
+    with pytest.raises(ContractRefused, match="age"):
+        load_split(Home(mine.root), features, "training", 0.2)
 
 
 def test_an_action_the_policy_does_not_allow_is_refused(grid: LocalGrid, config: Config) -> None:

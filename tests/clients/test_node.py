@@ -1,8 +1,12 @@
 """A client's own commands and checks: what init makes, and what is refused before anything starts."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from typer.testing import CliRunner
@@ -11,10 +15,12 @@ import sottovoce
 from clients.home import Home
 from clients.node import Node
 from pipeline.card import ClientCard
+from pipeline.contract import DataContract
 from pipeline.pace import Pace
-from privacy.errors import ConfigError, LedgerMissing, NotFound, SecretExposed
-from privacy.keys import Identity
+from privacy.errors import ColumnMissing, ConfigError, LedgerMissing, NotFound, SecretExposed
+from privacy.keys import Identity, write_secret
 from server.home import CoordinatorHome, ServerSettings
+from tests.support import settings
 
 
 def make_card(name: str, number: int) -> ClientCard:
@@ -125,6 +131,71 @@ def test_what_would_fail_later_is_refused_before_anything_starts(node: Node, tmp
         CliRunner().invoke(sottovoce.app, ["client", "start", str(tmp_path / "none")], catch_exceptions=False)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("node.key", b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n", "not a readable private key"),
+        ("node.key", None, "missing"),
+        ("identity.key", b"short", "not an identity key"),
+        ("identity.key", bytes(64), "not the card of"),
+        ("card.json", b"{}", "not a client's card"),
+        ("connection.yaml", b"coordinator: nowhere\n", "coordinator"),
+        ("connection.yaml", b"coordinator: a:1\ncoordinater: b:1\n", "Did you mean coordinator"),
+        ("contract.yaml", b"label: {}\n", "contract.yaml"),
+    ],
+)
+def test_damaged_files_are_refused_before_anything_starts(
+    node: Node, name: str, content: bytes | None, told: str
+) -> None:
+    path = node.root / name
+    path.unlink(missing_ok=True)
+    if content is not None:
+        write_secret(path, content)
+    with pytest.raises(ConfigError, match=told) as caught:
+        CliRunner().invoke(sottovoce.app, ["client", "start", str(node.root)], catch_exceptions=False)
+    assert caught.value.remedy
+    assert not (node.root / "logs").exists()
+
+
+def test_a_key_that_this_user_may_not_read_is_named(node: Node) -> None:
+    (node.root / "node.key").chmod(0)
+    command = [sys.executable, "-m", "sottovoce", "client", "start", str(node.root)]
+    if os.geteuid() == 0:  # who may read everything, unless that is taken away
+        powers = "-dac_override,-dac_read_search"
+        command = ["setpriv", "--bounding-set", powers, "--inh-caps", powers, *command]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 7, done.stderr
+    assert "error[access-denied]" in done.stderr
+    assert "node.key: permission denied" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_owner_s_contract_is_kept_if_the_data_has_its_columns(
+    tmp_path: Path, dataset: Path, authority: Path
+) -> None:
+    whole = settings(dataset)
+    for name, tree in {"alone": whole["data"], "config": whole}.items():
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(tree))
+        assert "your data has its 4 columns" in init(tmp_path / name, dataset, authority, "--contract", str(path))
+        assert Home(tmp_path / name).contract == DataContract.model_validate(whole["data"])
+    whole["data"]["columns"]["pulse"] = {"kind": "numeric", "low": 0, "high": 300}
+    path.write_text(yaml.safe_dump(whole))
+    with pytest.raises(ColumnMissing, match="pulse"):
+        init(tmp_path / "lacking", dataset, authority, "--contract", str(path))
+    assert not (tmp_path / "lacking").exists()
+
+
+def test_init_takes_what_a_coordinator_may_ask_for(tmp_path: Path, dataset: Path, authority: Path) -> None:
+    allowed = ("--allow", "join", "--allow", "validate", "--max-parameters", "1000", "--no-masks")
+    init(tmp_path / "shy", dataset, authority, *allowed)
+    policy = Home(tmp_path / "shy").policy
+    assert policy.allowed_actions == ("join", "validate")
+    assert (policy.max_parameters, policy.require_masks) == (1000, False)
+    with pytest.raises(ConfigError, match="allowed_actions"):
+        init(tmp_path / "wrong", dataset, authority, "--allow", "everything")
+
+
 def test_the_link_is_told_in_words(node: Node) -> None:
     assert "nothing yet" in node.link
     log = node.root / "logs" / "supernode.log"
@@ -157,3 +228,5 @@ def test_a_supernode_looks_eagerly_only_while_messages_come() -> None:
             pull()
         pace.sleep(3)
     assert slept == [3, 0.25, 0.25, 3]
+    pace.sleep(0.5)
+    assert slept[-1] == 0.05, "its own processes are looked after all the time"

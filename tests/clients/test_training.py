@@ -67,7 +67,7 @@ def test_a_plan_that_cannot_be_is_refused_and_nothing_is_charged(
     tmp_path: Path, dataset: Path, changes: dict[str, Any], told: str
 ) -> None:
     federation = Federation(tmp_path, configured(dataset, **changes))
-    with pytest.raises(CohortTooSmall, match="train: 0 of 6 clients answered"):
+    with pytest.raises(CohortTooSmall, match="train, round 1: 0 of 6 clients answered"):
         federation.run()
     for home in federation.homes.values():
         assert told in (home / "client.log").read_text()

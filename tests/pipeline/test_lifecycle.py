@@ -110,7 +110,9 @@ def test_a_client_that_never_answers_is_named(federation: Federation) -> None:
 def test_below_the_minimum_cohort_nothing_is_applied_and_the_run_resumes(federation: Federation) -> None:
     for name in ("north", "south", "west"):
         federation.grid.faults[(name, "train")] = fails()
-    with pytest.raises(CohortTooSmall, match=r"train: 3 of 6 clients answered, at least 4 must\. Missing: north"):
+    with pytest.raises(
+        CohortTooSmall, match=r"train, round \d: 3 of 6 clients answered, at least 4 must\. Missing: north"
+    ):
         federation.run()
     assert federation.charges("east") == {"train": 1}
     federation.grid.faults.clear()

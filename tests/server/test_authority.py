@@ -1,20 +1,23 @@
 """Certificates and homes of a coordinator: what is made, and what is refused before anything starts."""
 
-import datetime
 import json
+import shutil
 import socket
+import subprocess
 import threading
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+import sottovoce
 from pipeline.card import ClientCard
 from pipeline.federation import Admitted
 from pipeline.services import free_port
 from privacy.errors import ConfigError, KeyMismatch, NotFound, PortInUse, SecretExposed, WorkspaceBusy
 from server import authority
 from server.coordinator import Coordinator
-from server.home import CoordinatorHome, ServerSettings
+from server.home import CoordinatorHome, OwnCertificate, ServerSettings
 from server.roster import Roster
 from tests.clients.test_node import make_card
 
@@ -27,10 +30,9 @@ def home(tmp_path: Path) -> CoordinatorHome:
 
 def test_a_new_home_is_sound_and_its_secrets_are_its_own(home: CoordinatorHome) -> None:
     home.check()
-    for name in ("ca.key", "gateway.key", "link.key", "superexec.secret"):
+    for name in ("ca.key", "gateway.key", "link.key", "link-ca.key", "superexec.secret"):
         assert (home.root / name).stat().st_mode & 0o077 == 0
-    left = authority.check_certificate(home.root / "gateway.crt", home.root / "gateway.key", home.root / "ca.crt")
-    assert datetime.timedelta(days=390) < left
+    assert 390 < home.days_left < 400
     with pytest.raises(ConfigError, match="already"):
         CoordinatorHome.create(home.root, home.settings)
 
@@ -47,22 +49,97 @@ def test_expired_foreign_and_mismatched_certificates_are_refused(
     home: CoordinatorHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = CoordinatorHome.create(tmp_path / "other", ServerSettings(name="other"))
-    good = (home.root / "gateway.crt").read_bytes()
+    good, key = (home.root / "gateway.crt").read_bytes(), (home.root / "gateway.key").read_bytes()
     (home.root / "gateway.crt").write_bytes((other.root / "gateway.crt").read_bytes())
-    with pytest.raises(ConfigError, match="was not issued by"):
+    with pytest.raises(ConfigError, match="do not belong together"):
         home.check()
-    (home.root / "gateway.crt").write_bytes((home.root / "link.crt").read_bytes())
-    with pytest.raises(ConfigError, match="not the key of"):
-        home.check()
-    (home.root / "gateway.crt").write_bytes(b"no certificate")
-    with pytest.raises(ConfigError, match="not a readable certificate"):
-        home.check()
-    (home.root / "gateway.crt").write_bytes(good)
-    monkeypatch.setattr(authority, "SERVER_DAYS", 0)
-    home.renew()
-    with pytest.raises(ConfigError, match="expired on") as caught:
+    (home.root / "gateway.key").write_bytes((other.root / "gateway.key").read_bytes())
+    with pytest.raises(ConfigError, match="was not issued by") as caught:
         home.check()
     assert "server renew" in caught.value.remedy
+    (home.root / "gateway.key").write_bytes(key)
+    (home.root / "gateway.crt").write_bytes(b"no certificate")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        home.check()
+    (home.root / "gateway.crt").write_bytes(good)
+    settings = (home.root / "server.yaml").read_text()
+    (home.root / "server.yaml").write_text(settings.replace("- localhost", "- coordinator.example.org"))
+    with pytest.raises(ConfigError, match=r"is not made out to coordinator\.example\.org"):
+        CoordinatorHome(home.root).check()
+    (home.root / "server.yaml").write_text(settings)
+    monkeypatch.setattr(authority, "SERVER_DAYS", 0)
+    home.renew()
+    with pytest.raises(ConfigError, match="has expired") as caught:
+        home.check()
+    assert "server renew" in caught.value.remedy
+
+
+def openssl(folder: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def corporate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root, an authority below it, and what the latter issued, as openssl makes them in a company."""
+    folder = tmp_path_factory.mktemp("corporate")
+    (folder / "below.cnf").write_text("basicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign\n")
+    (folder / "leaf.cnf").write_text("subjectAltName=DNS:federation.example.org,DNS:*.example.org,IP:10.1.2.3\n")
+    new = ("req", "-newkey", "rsa:2048", "-nodes")
+    openssl(folder, *new, "-x509", "-days", "30", "-subj", "/CN=Root", "-keyout", "root.key", "-out", "root.crt")
+    openssl(folder, *new, "-x509", "-days", "30", "-subj", "/CN=Self", "-keyout", "self.key", "-out", "self.crt")
+    for name, issuer in (("below", "root"), ("leaf", "below")):
+        openssl(folder, *new, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        signed = ("x509", "-req", "-in", f"{name}.csr", "-CA", f"{issuer}.crt", "-CAkey", f"{issuer}.key")
+        openssl(folder, *signed, "-CAcreateserial", "-days", "20", "-extfile", f"{name}.cnf", "-out", f"{name}.crt")
+    (folder / "chain.crt").write_bytes((folder / "leaf.crt").read_bytes() + (folder / "below.crt").read_bytes())
+    return folder
+
+
+def init(home: Path, corporate: Path, certificate: str, key: str, *more: str) -> str:
+    options = ["--certificate", str(corporate / certificate), "--key", str(corporate / key)]
+    command = ["server", "init", str(home), *options, "--ca", str(corporate / "root.crt"), *more]
+    return CliRunner().invoke(sottovoce.app, command, catch_exceptions=False).output
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="certificates as others make them come from openssl")
+def test_a_certificate_that_somebody_else_issued_is_taken(corporate: Path, tmp_path: Path) -> None:
+    said = init(tmp_path / "mine", corporate, "chain.crt", "leaf.key")
+    assert "ca.crt" in said
+    assert "ca.key" not in said
+    home = CoordinatorHome(tmp_path / "mine")
+    assert home.settings.addresses == ("federation.example.org", "10.1.2.3")
+    assert (home.root / "ca.crt").read_bytes() == (corporate / "root.crt").read_bytes()
+    assert (home.root / "gateway.key").stat().st_mode & 0o077 == 0
+    home.check()
+    assert home.days_left < 30
+    with pytest.raises(ConfigError, match="issued by somebody else"):
+        home.renew()
+    home.renew(OwnCertificate(corporate / "chain.crt", corporate / "leaf.key", corporate / "root.crt"))
+    home.check()
+    init(tmp_path / "wild", corporate, "chain.crt", "leaf.key", "--address", "other.example.org")
+    CoordinatorHome(tmp_path / "wild").check()
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="certificates as others make them come from openssl")
+@pytest.mark.parametrize(
+    ("certificate", "key", "more", "told"),
+    [
+        ("self.crt", "self.key", ("--address", "x"), "was not issued by"),
+        ("leaf.crt", "leaf.key", (), "was not issued by"),
+        ("chain.crt", "below.key", (), "do not belong together"),
+        ("chain.crt", "none.key", (), "cannot be read"),
+        ("chain.crt", "leaf.key", ("--address", "elsewhere.org"), "is not made out to elsewhere.org"),
+        ("self.crt", "self.key", (), "addresses"),
+    ],
+)
+def test_a_certificate_that_clients_would_not_believe_is_refused_and_nothing_is_made(
+    corporate: Path, tmp_path: Path, certificate: str, key: str, more: tuple[str, ...], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        init(tmp_path / "mine", corporate, certificate, key, *more)
+    assert not (tmp_path / "mine").exists()
+    with pytest.raises(ConfigError, match="needs its key"):
+        CliRunner().invoke(sottovoce.app, ["server", "init", str(tmp_path / "x"), "--key", "k"], catch_exceptions=False)
 
 
 def test_exposed_and_missing_keys_are_refused(home: CoordinatorHome) -> None:
@@ -70,6 +147,8 @@ def test_exposed_and_missing_keys_are_refused(home: CoordinatorHome) -> None:
     with pytest.raises(SecretExposed, match="0644"):
         home.check()
     (home.root / "ca.key").unlink()
+    home.check()  # it may lie in a safe place: only renewing needs it
+    (home.root / "gateway.key").unlink()
     with pytest.raises(ConfigError, match="cannot be read"):
         home.check()
 
