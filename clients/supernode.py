@@ -7,17 +7,24 @@ It looks four times a second for a minute after the last message, and every thre
 A run that ends while a node is still receiving its message would leave the node's task waiting two hours for the rest
 of it, and no other message is worked on meanwhile. Here such a message counts as not received, which ends the task.
 
-Private API of flwr: flwr.supernode.start_client_internal, flwr.supercore.run.
+A reply whose upload was interrupted, or took longer than the SuperLink waits, would be thrown away, with all the work
+and the budget in it. Here it is announced once more, and what is still missing of it is sent.
+
+Private API of flwr: flwr.supernode.start_client_internal, flwr.supercore.run, flwr.supercore.inflatable.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 from pipeline.environment import quiet_environment
 from pipeline.pace import Pace, pull_eagerly
+
+ATTEMPTS = 5
+"""How often one reply is announced again."""
 
 
 def heeding_ends(pull: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,6 +48,50 @@ def heeding_ends(pull: Callable[..., Any]) -> Callable[..., Any]:
     return heeded
 
 
+class Resending:
+    """Flower's two calls that send a reply: its announcement, and each object of it under the session that opened."""
+
+    def __init__(self, send: Callable[..., Any], push: Callable[..., None]) -> None:
+        self._send, self._push = send, push
+        self._lock = threading.Lock()  # objects are pushed from two threads
+        self._announced: tuple[Any, ...] = ()
+        self._session, self._left = "", ATTEMPTS
+
+    def send(self, *announced: Any) -> Any:
+        """Announce a reply; which of its objects are missing, and the session to send them in."""
+        missing, self._session = self._send(*announced)
+        self._announced, self._left = announced, ATTEMPTS
+        return missing, self._session
+
+    def push(self, run: int, _: str, object: str, content: bytes) -> None:
+        """Send one object, in a new session if need be. Raises Flower's ObjectPushError after so many."""
+        from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
+
+        while True:
+            session = self._session
+            try:
+                return self._push(run, session, object, content)
+            except ObjectPushError:
+                with self._lock:
+                    if session == self._session:
+                        if not self._left:
+                            raise
+                        self._left -= 1
+                        missing, self._session = self._send(*self._announced)
+                        if object not in missing:
+                            return None  # it had arrived, only the answer had not
+
+
+def resending(push_messages: Callable[..., None]) -> Callable[..., None]:
+    """`push_messages`, with a reply announced again when sending it fails."""
+
+    def patient(*, send: Callable[..., Any], push_object: Callable[..., None], **rest: Any) -> None:
+        again = Resending(send, push_object)
+        push_messages(send=again.send, push_object=again.push, **rest)
+
+    return patient
+
+
 def main() -> None:
     quiet_environment()
     pull_eagerly()
@@ -48,6 +99,7 @@ def main() -> None:
     pace = Pace()
     internal.time = pace  # type: ignore[attr-defined]
     internal._pull_and_store_message = pace.watching(heeding_ends(internal._pull_and_store_message))  # type: ignore[attr-defined]
+    internal._push_messages = resending(internal._push_messages)  # type: ignore[attr-defined]
     import_module("flwr.supernode.cli.flower_supernode").flower_supernode()
 
 

@@ -95,7 +95,7 @@ class DataContract(Frozen):
             raise ValueError(f"column {self.label.column!r} is the label and cannot be a feature")
         if clash := sorted({*self.columns, self.label.column} & set(self.forbidden)):
             reasons = "; ".join(f"{name}: {self.forbidden[name]}" for name in clash)
-            raise ValueError(f"forbidden columns are used ({reasons}). Remove them from data.columns")
+            raise ValueError(f"forbidden columns among the features ({reasons}). Remove them from data.columns")
         return self
 
     def refusals(self, columns: Mapping[str, Column], label: Label) -> Iterator[str]:

@@ -124,4 +124,4 @@ class Follower:
 
     @property
     def _again(self) -> str:
-        return f"Go on where it stopped: sottovoce run --resume {self.run}"
+        return f"Resume with: sottovoce run --resume {self.run}"

@@ -1,5 +1,6 @@
 """A federation of real processes on loopback, driven by the commands its people use."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,12 +12,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import yaml
+from safetensors.numpy import load_file
 
+from clients.execution import ExecutionState
 from clients.home import Home
+from pipeline import model as models
 from pipeline.card import ClientCard
+from pipeline.config import ModelConfig
+from pipeline.features import FeatureSpec
+from pipeline.registry import Registry
 from pipeline.services import free_port
+from pipeline.workspace import Workspace
+from tests.machines import Machine
 from tests.support import change, settings, table
 
 SOTTOVOCE = str(Path(sys.executable).parent / "sottovoce")
@@ -25,12 +35,14 @@ GROUPS = {"east": ["east", "north"], "south": ["south", "west"], "centre": ["cen
 
 @dataclass
 class Deployment:
-    """One coordinator and its clients, each in a process of its own."""
+    """One coordinator and its clients, each in a process of its own. places: machines other than this, by name."""
 
     root: Path
     port: int
     link_port: int
     min_cohort: int = 3
+    host: str = "localhost"
+    places: dict[str, Machine] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     followers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -41,7 +53,7 @@ class Deployment:
     def command(self, *arguments: object, code: int = 0) -> str:
         """Run one command of `sottovoce` to its end."""
         done = subprocess.run(
-            [SOTTOVOCE, *map(str, arguments)],
+            [*self._place("server"), SOTTOVOCE, *map(str, arguments)],
             cwd=self.root,
             env=environment(),
             capture_output=True,
@@ -52,10 +64,13 @@ class Deployment:
         assert done.returncode == code, f"{arguments}\n{done.stdout}{done.stderr}\n{self.logs()}"
         return done.stdout + done.stderr
 
+    def _place(self, name: str) -> tuple[str, ...]:
+        return self.places[name].inside if name in self.places else ()
+
     def start(self, name: str, *arguments: object) -> None:
         with (self.root / f"{name}.out").open("ab") as out:
             self.processes[name] = subprocess.Popen(
-                [SOTTOVOCE, *map(str, arguments)],
+                [*self._place(name), SOTTOVOCE, *map(str, arguments)],
                 cwd=self.root,
                 env=environment(),
                 stdout=out,
@@ -66,7 +81,7 @@ class Deployment:
         self.command(
             *("client", "init", name, "--name", name, "--source", source, "--lifetime-epsilon", 200),
             *("--min-cohort", self.min_cohort, "--min-rows", 50, "--forbid", "shoe_size"),
-            *("--coordinator", f"localhost:{port or self.port}", "--ca", authority or self.home / "ca.crt"),
+            *("--coordinator", f"{self.host}:{port or self.port}", "--ca", authority or self.home / "ca.crt"),
         )
 
     def admit(self, name: str) -> None:
@@ -97,7 +112,7 @@ class Deployment:
         """`sottovoce run`, in the background."""
         out = self.root / f"run-{time.monotonic_ns()}.said"
         with out.open("wb") as file:
-            command = [SOTTOVOCE, "run", *map(str, arguments), "--home", str(self.home)]
+            command = [*self._place("server"), SOTTOVOCE, "run", *map(str, arguments), "--home", str(self.home)]
             follower = subprocess.Popen(command, cwd=self.root, env=environment(), stdout=file, stderr=file)
         self.followers.append(follower)
         return Run(follower, out, self)
@@ -128,6 +143,33 @@ class Deployment:
         """What was reserved in a client's ledger, in order: `EXECUTION/train/1`."""
         rows = Home(self.root / name).ledger.rows()
         return [row.id for row in rows if row.kind == "reserve" and row.id.startswith(execution)]
+
+    def final_model(self) -> dict[int, list[str]]:
+        """Check that the newest version is, bit for bit, what each client that revealed it has made of the sums by
+        itself, and no initial model. Who was in the sum of each round."""
+        workspace = Workspace(self.home / "workspace")
+        newest = Registry(workspace.registry_url, workspace.models).versions("stay")[-1]
+        config = ModelConfig.model_validate_json(newest.read("model.json"))
+        spec = FeatureSpec.model_validate_json(newest.read("features.json"))
+        tensors = load_file(Path(newest.folder) / "weights.safetensors")
+        weights = models.from_tensors(config, spec.width, tensors)
+        rounds = {int(number): names for number, names in json.loads(newest.read("lineage.json"))["rounds"].items()}
+        trained = [charge for name in GROUPS for charge in self.charges(name) if "/train/" in charge]
+        execution = max(trained, key=self._when).partition("/")[0]
+        made = [ExecutionState(Home(self.root / name), execution) for name in GROUPS]
+        revealed = [state for state in made if (state.folder / "revealed").exists()]
+        assert len(revealed) >= self.min_cohort
+        for state in revealed:
+            model = state.model()
+            assert model is not None
+            assert np.array_equal(model.weights, weights), f"{state.home.root} made another model"
+            assert model.applied == max(number for number, names in rounds.items() if names)
+        assert not any(np.array_equal(weights, models.initial_weights(config, spec.width, seed)) for seed in range(300))
+        return rounds
+
+    def _when(self, charge: str) -> float:
+        rows = [row for name in GROUPS for row in Home(self.root / name).ledger.rows()]
+        return max(row.time for row in rows if row.id == charge)
 
     def stop(self) -> None:
         for follower in self.followers:
@@ -191,14 +233,17 @@ def family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 @contextmanager
-def deployed(root: Path, min_cohort: int = 3) -> Iterator[Deployment]:
-    """Three admitted clients, running."""
-    made = Deployment(root, free_port(), free_port(), min_cohort)
+def deployed(
+    root: Path, min_cohort: int = 3, host: str = "localhost", places: dict[str, Machine] | None = None
+) -> Iterator[Deployment]:
+    """Three admitted clients, running. host: what they know the coordinator by."""
+    made = Deployment(root, free_port(), free_port(), min_cohort, host, places or {})
     rows = table()
     for name, wards in GROUPS.items():
         rows[rows["ward"].isin(wards)].drop(columns="ward").to_csv(made.root / f"{name}.csv", index=False)
     ports = ("--port", made.port, "--link-port", made.link_port)
-    made.command("server", "init", made.home, *ports)
+    outside = () if host == "localhost" else ("--host", "0.0.0.0", "--address", host)
+    made.command("server", "init", made.home, *ports, *outside)
     try:
         made.begin("server")
         for name in GROUPS:

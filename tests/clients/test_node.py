@@ -9,11 +9,13 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from typer.testing import CliRunner
 
 import sottovoce
 from clients.home import Home
 from clients.node import Node
+from clients.supernode import Resending
 from pipeline.card import ClientCard
 from pipeline.contract import DataContract
 from pipeline.pace import Pace
@@ -230,3 +232,46 @@ def test_a_supernode_looks_eagerly_only_while_messages_come() -> None:
     assert slept == [3, 0.25, 0.25, 3]
     pace.sleep(0.5)
     assert slept[-1] == 0.05, "its own processes are looked after all the time"
+
+
+class Link:
+    """A SuperLink that opens a session at each announcement and takes objects in the newest only."""
+
+    def __init__(self, wanted: set[str]) -> None:
+        self.sessions, self.arrived, self.wanted = 0, dict[str, bytes](), wanted
+        self.lost: list[str] = []
+
+    def send(self, *announced: object) -> tuple[set[str], str]:
+        assert announced == ("reply", "tree", 1.5)
+        self.sessions += 1
+        return self.wanted - set(self.arrived), str(self.sessions)
+
+    def push(self, run: int, session: str, name: str, content: bytes) -> None:
+        if session != str(self.sessions) or name in self.arrived:
+            raise ObjectPushError(name, run, session)
+        if name in self.lost:
+            self.lost.remove(name)
+            self.sessions += 1  # it has expired
+            raise ObjectPushError(name, run, session)
+        self.arrived[name] = content
+
+
+def test_a_reply_whose_upload_is_interrupted_is_announced_again_and_arrives_whole() -> None:
+    link = Link({"a", "b", "c"})
+    link.lost = ["b", "b", "c"]
+    again = Resending(link.send, link.push)
+    missing, session = again.send("reply", "tree", 1.5)
+    assert missing == {"a", "b", "c"}
+    for name in sorted(missing):
+        again.push(7, session, name, name.encode())
+    again.push(7, session, "a", b"a")  # its first answer was lost, so that Flower sends it once more
+    assert link.arrived == {"a": b"a", "b": b"b", "c": b"c"}
+
+
+def test_a_reply_that_cannot_be_sent_is_given_up_in_the_end() -> None:
+    link = Link({"a"})
+    link.lost = ["a"] * 100
+    again = Resending(link.send, link.push)
+    _, session = again.send("reply", "tree", 1.5)
+    with pytest.raises(ObjectPushError):
+        again.push(7, session, "a", b"a")

@@ -136,7 +136,7 @@ def test_an_error_is_the_driver_s_own_and_says_how_to_go_on(runs: Runs) -> None:
     write(runs, "0123abcd", then={ERROR: {"code": "cohort-too-small", "cause": "2 of 3", "remedy": "Mend."}, END: {}})
     with pytest.raises(CohortTooSmall, match="2 of 3") as caught:
         Follower(runs, "0123abcd").follow(lambda event: None)
-    assert "Mend. Go on where it stopped: sottovoce run --resume 0123abcd" in caught.value.remedy
+    assert "Mend. Resume with: sottovoce run --resume 0123abcd" in caught.value.remedy
 
 
 def test_a_stopped_run_and_a_coordinator_that_stays_away_are_told(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
