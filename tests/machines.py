@@ -31,10 +31,10 @@ class Machine:
 
     def limit(self, bits_per_second: int | None) -> None:
         """What it sends from now on; None: as fast as it goes."""
-        ip(*self.inside, "tc", "qdisc", "del", "dev", "link", "root", check=False)
+        ip(*self.inside, "tc", "qdisc", "del", "dev", "wire", "root", check=False)
         if bits_per_second:
             shape = ("tbf", "rate", f"{bits_per_second}bit", "burst", "64kbit", "latency", "500ms")
-            ip(*self.inside, "tc", "qdisc", "add", "dev", "link", "root", *shape)
+            ip(*self.inside, "tc", "qdisc", "add", "dev", "wire", "root", *shape)
 
 
 def ip(*command: str, check: bool = True) -> None:
@@ -54,11 +54,11 @@ def two_machines(names: Mapping[str, int] | None = None) -> Iterator[tuple[Machi
             folder.mkdir(parents=True)
             (folder / "hosts").write_text(f"127.0.0.1 localhost\n{hosts}")
         one, other = pair
-        ends = ("type", "veth", "peer", "name", "link", "netns", other.name)
-        ip("ip", "-n", one.name, "link", "add", "link", *ends)
+        ends = ("type", "veth", "peer", "name", "wire", "netns", other.name)
+        ip("ip", "-n", one.name, "link", "add", "name", "wire", *ends)
         for machine in pair:
-            ip("ip", "-n", machine.name, "address", "add", f"{machine.address}/24", "dev", "link")
-            ip("ip", "-n", machine.name, "link", "set", "link", "up")
+            ip("ip", "-n", machine.name, "address", "add", f"{machine.address}/24", "dev", "wire")
+            ip("ip", "-n", machine.name, "link", "set", "wire", "up")
         yield one, other
     finally:
         for machine in pair:
