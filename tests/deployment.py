@@ -148,7 +148,7 @@ class Deployment:
         """Check that the newest version is, bit for bit, what each client that revealed it has made of the sums by
         itself, and no initial model. Who was in the sum of each round."""
         workspace = Workspace(self.home / "workspace")
-        newest = Registry(workspace.registry_url, workspace.models).versions("stay")[-1]
+        newest = Registry(workspace.registry_url, workspace.models).versions("stay")[0]
         config = ModelConfig.model_validate_json(newest.read("model.json"))
         spec = FeatureSpec.model_validate_json(newest.read("features.json"))
         tensors = load_file(Path(newest.folder) / "weights.safetensors")
