@@ -15,11 +15,11 @@ from simulations.cli import DEFAULT_CONFIG
 from tests.deployment import environment, wait_for
 from tests.machines import Machine, needs_machines, two_machines
 
-GUIDE = Path(__file__).parent.parent / "docs" / "deployment.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "deployment.md"
 LASTING = ("server start", "client start", "serve ")
 """Commands that stay in the foreground: each has a terminal of its own."""
 READY = "is open at|by itself|answers at"
-pytestmark = needs_machines
+pytestmark = [pytest.mark.soak, needs_machines]
 
 
 def blocks() -> Iterator[tuple[str, str]]:
@@ -71,7 +71,7 @@ def test_the_guide_is_followed_as_it_stands(tmp_path: Path) -> None:
     for folder in home.values():
         folder.mkdir()
     shutil.copy(DEFAULT_CONFIG, home["operator"] / "crash.yaml")
-    command = [sys.executable, "-c", f"from tests.test_guide import data; data({str(tmp_path)!r})"]
+    command = [sys.executable, "-c", f"from tests.soak.test_guide import data; data({str(tmp_path)!r})"]
     subprocess.run(command, check=True, cwd=GUIDE.parent.parent)
     fingerprints: dict[str, str] = {}
     said: dict[str, str] = {}
