@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
+import pytest
 
 from simulations.cli import DEFAULT_CONFIG
 from tests.deployment import environment, wait_for
