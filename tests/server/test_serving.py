@@ -60,6 +60,8 @@ def test_without_a_champion_it_says_so_and_then_follows_it_without_a_restart(url
 
     asking = threading.Thread(target=keep_asking)
     asking.start()
+    while not seen and not failures:
+        stop.wait(0.01)
     registry.promote("stay", 2)
     wait_for(url, 2, seconds=20)
     stop.set()

@@ -147,7 +147,7 @@ def test_what_a_policy_forbids_is_not_done_whoever_asks(deployment: Deployment) 
 def test_a_coordinator_that_gives_one_client_another_model_gets_no_sum(deployment: Deployment) -> None:
     honest = next(p for p in family(deployment.processes["server"]) if "server.executor" in " ".join(p.cmdline()))
     arguments = honest.cmdline()[-3:]
-    command = [sys.executable, "-m", "tests.server.hostile_executor", "south", *arguments]
+    command = [sys.executable, "-m", "tests.server.processes.hostile_executor", "south", *arguments]
     honest.suspend()
     with (deployment.root / "hostile.log").open("wb") as out:
         liar = subprocess.Popen(command, env=python_environment(deployment.home / "flwr"), stdout=out, stderr=out)

@@ -1,6 +1,6 @@
 """The coordinator's executor with a lie built in: one client is given another model than the others.
 
-python -m tests.server.hostile_executor CLIENT RUNTIME_ADDRESS SECRET_FILE CA_FILE
+python -m tests.server.processes.hostile_executor CLIENT RUNTIME_ADDRESS SECRET_FILE CA_FILE
 """
 
 from __future__ import annotations
