@@ -88,13 +88,14 @@ def test_a_stock_supernode_without_a_key_or_without_the_certificate_gets_nothing
 
 
 def test_names_and_fingerprints_cannot_be_taken(deployment: Deployment) -> None:
+    deployment.init("impostor", deployment.root / "east.csv")
     home = ("--home", deployment.home)
-    fingerprint = ClientCard.read(deployment.root / "stranger" / "card.json").fingerprint
-    card = deployment.root / "stranger" / "card.json"
+    fingerprint = ClientCard.read(deployment.root / "impostor" / "card.json").fingerprint
+    card = deployment.root / "impostor" / "card.json"
     wrong = ("--fingerprint", "0000 " * 8)
     assert "you heard another" in deployment.command("server", "roster", "add", card, *wrong, *home, code=4)
     posing = deployment.root / "posing.json"
-    posing.write_text(card.read_text().replace('"stranger"', '"east"'))
+    posing.write_text(card.read_text().replace('"impostor"', '"east"'))
     said = ("--fingerprint", ClientCard.read(posing).fingerprint)
     assert "east is admitted with fingerprint" in deployment.command(
         "server", "roster", "add", posing, *said, *home, code=4
