@@ -20,7 +20,8 @@ from pydantic import BaseModel
 
 from clients.home import Home
 from pipeline import protocol
-from pipeline.protocol import Action, pack, unpack
+from pipeline.packing import pack, unpack
+from pipeline.protocol import Action
 from privacy.errors import ClientFailed, named
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from clients.home import Home
 from pipeline.code import code_digest
-from pipeline.protocol import Blobs, JoinReply, JoinRequest, own_version
+from pipeline.packing import Blobs
+from pipeline.protocol import JoinReply, JoinRequest, own_version
 from privacy.errors import SourceMissing, VersionMismatch
 
 

@@ -15,7 +15,8 @@ from clients.planning import evaluation_of
 from clients.preprocessing import load_split
 from pipeline import model as models
 from pipeline.features import Matrix
-from pipeline.protocol import Blobs, EvaluateReply, EvaluateRequest, weights_from
+from pipeline.packing import Blobs, weights_from
+from pipeline.protocol import EvaluateReply, EvaluateRequest
 from privacy.errors import ProtocolError, RoundLost
 from privacy.noise import SecureNoise
 from privacy.population import EVERYONE

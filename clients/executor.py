@@ -46,7 +46,6 @@ def answer(spec: ExecutionSpec) -> None:
 
 def main(runtime: str, secret: Path) -> None:
     quiet_environment()
-    os.environ.setdefault("FLWR_SUPEREXEC_TASK_POLL_INTERVAL", "0.1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from flwr.supercore.constant import TaskType
 

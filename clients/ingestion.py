@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from clients.home import Home
 from pipeline.contract import DataContract, Numeric
 from pipeline.files import read_json, write_atomically
-from pipeline.protocol import Blobs, IngestReply, IngestRequest
+from pipeline.packing import Blobs
+from pipeline.protocol import IngestReply, IngestRequest
 from privacy.errors import ColumnMissing, ContractViolated, SourceMissing, TooFewRows
 
 PLACE = "__place__"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from clients.execution import ExecutionState, blob
 from clients.home import Home
-from pipeline.protocol import Blobs, KeysReply, KeysRequest
+from pipeline.packing import Blobs
+from pipeline.protocol import KeysReply, KeysRequest
 from privacy.errors import ProtocolError
 from privacy.group import Group, Offer, Terms
 from privacy.keys import PublicKeys

@@ -13,7 +13,8 @@ from clients.home import Home
 from clients.ingestion import PLACE, load_snapshot
 from pipeline.features import FeatureSpec, Matrix
 from pipeline.files import read_json, write_atomically
-from pipeline.protocol import Blobs, PreprocessReply, PreprocessRequest
+from pipeline.packing import Blobs
+from pipeline.protocol import PreprocessReply, PreprocessRequest
 from privacy.errors import SourceMissing
 from privacy.population import Population
 

@@ -7,7 +7,8 @@ import math
 
 from clients.execution import ExecutionState, blob
 from clients.home import Home
-from pipeline.protocol import Blobs, RevealReply, RevealRequest, reveal_text
+from pipeline.packing import Blobs
+from pipeline.protocol import RevealReply, RevealRequest, reveal_text
 from privacy.errors import CohortTooSmall, ProtocolError
 
 

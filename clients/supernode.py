@@ -21,7 +21,7 @@ from importlib import import_module
 from typing import Any
 
 from pipeline.environment import quiet_environment
-from pipeline.pace import Pace, pull_eagerly
+from pipeline.pace import PEER_PAUSE, Pace, pull_eagerly
 
 ATTEMPTS = 5
 """How often one reply is announced again."""
@@ -96,7 +96,7 @@ def main() -> None:
     quiet_environment()
     pull_eagerly()
     internal = import_module("flwr.supernode.start_client_internal")
-    pace = Pace()
+    pace = Pace(PEER_PAUSE)
     internal.time = pace  # type: ignore[attr-defined]
     internal._pull_and_store_message = pace.watching(heeding_ends(internal._pull_and_store_message))  # type: ignore[attr-defined]
     internal._push_messages = resending(internal._push_messages)  # type: ignore[attr-defined]

@@ -17,7 +17,8 @@ from clients.preprocessing import Split, load_split
 from pipeline import model as models
 from pipeline.config import Privacy
 from pipeline.noise import SharedNoise
-from pipeline.protocol import Blobs, TrainReply, TrainRequest, weights_from
+from pipeline.packing import Blobs, weights_from
+from pipeline.protocol import TrainReply, TrainRequest
 from privacy.dpsgd import Optimisation, flat, load_flat, train_round
 from privacy.errors import ProtocolError, RoundLost
 from privacy.ledger import Wanted

@@ -14,7 +14,8 @@ from clients.home import Home
 from clients.ingestion import PLACE, load_snapshot
 from pipeline.config import ValidationConfig
 from pipeline.contract import DataContract, Numeric
-from pipeline.protocol import Blobs, Outcome, ValidateReply, ValidateRequest
+from pipeline.packing import Blobs
+from pipeline.protocol import Outcome, ValidateReply, ValidateRequest
 
 Status = Literal["ok", "warn", "fail"]
 

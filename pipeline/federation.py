@@ -11,24 +11,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from flwr.app import ArrayRecord, Error, Message, RecordDict
+from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from pydantic import BaseModel
 
 from pipeline.exchange import exchange
+from pipeline.packing import Blobs, Packer, size_of, unpack
 from pipeline.progress import ClientExcluded, Progress, Traffic
-from pipeline.protocol import (
-    Action,
-    Blobs,
-    JoinReply,
-    JoinRequest,
-    large_blobs,
-    own_version,
-    pack_arrays,
-    pack_document,
-    unpack,
-)
+from pipeline.protocol import Action, JoinReply, JoinRequest, own_version
 from privacy.errors import CohortTooSmall, SottovoceError
 
 Reply = TypeVar("Reply", bound=BaseModel)
@@ -233,7 +224,7 @@ class Federation:
         nodes: Mapping[str, int],
         blobs: Blobs | Callable[[str], Blobs],
     ) -> Iterator[Answer[Reply] | Failure]:
-        packer = _Packer()
+        packer = Packer()
         names = list(nodes)
         messages = [
             Message(
@@ -244,7 +235,7 @@ class Federation:
             for name in names
         ]
         silent = set(names)
-        down = sum(_size(message.content) for message in messages)
+        down = sum(size_of(message.content) for message in messages)
         up = 0
         for index, message in exchange(self.grid, messages, self.timeout):
             client = names[index]
@@ -252,7 +243,7 @@ class Federation:
             if message.has_error():
                 yield _failure(client, message.error)
                 continue
-            up += _size(message.content)
+            up += size_of(message.content)
             try:
                 document, out = unpack(reply, message.content)
             except SottovoceError as error:
@@ -262,32 +253,6 @@ class Federation:
         for client in sorted(silent):
             yield Failure(client, "no-answer", f"no answer in {self.timeout:.0f} s")
         self.progress(Traffic(up=up, down=down))
-
-
-class _Packer:
-    """Packs each distinct document and large blob once, so that all messages share it and a grid may send it once."""
-
-    def __init__(self) -> None:
-        self._documents: dict[int, tuple[BaseModel, str]] = {}
-        self._arrays: dict[tuple[tuple[str, int], ...], tuple[Blobs, ArrayRecord]] = {}
-
-    def pack(self, document: BaseModel, blobs: Blobs) -> RecordDict:
-        if id(document) not in self._documents:
-            self._documents[id(document)] = (document, document.model_dump_json())
-        record = RecordDict({"message": pack_document(self._documents[id(document)][1], blobs)})
-        if large := large_blobs(blobs):
-            key = tuple((name, id(blob)) for name, blob in large.items())
-            if key not in self._arrays:
-                self._arrays[key] = (large, pack_arrays(large))
-            record["blobs"] = self._arrays[key][1]
-        return record
-
-
-def _size(record: RecordDict) -> int:
-    """Bytes of all blobs."""
-    arrays = sum(len(array.data) for part in record.array_records.values() for array in part.values())
-    small = (blob for part in record.config_records.values() for blob in part.values() if isinstance(blob, bytes))
-    return arrays + sum(map(len, small))
 
 
 def _failure(client: str, error: Error) -> Failure:

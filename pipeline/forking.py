@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.pace import pull_eagerly
+from pipeline.pace import TASK_PAUSE, Pace, pull_eagerly
 
 if TYPE_CHECKING:
     from flwr.supercore.constant import TaskType
@@ -97,6 +97,9 @@ def execute_forever(
     pull_eagerly()
     superexec = import_module("flwr.supercore.superexec.run_superexec")
     gc.freeze()  # the forks share these pages
+    pace = Pace(TASK_PAUSE)
+    executor.launch = pace.watching(executor.launch)  # type: ignore[method-assign]
+    superexec.time = pace  # type: ignore[attr-defined]
     superexec.get_executor = lambda *_, **__: executor  # type: ignore[attr-defined]
     superexec.run_superexec(
         runtime_api_address=runtime,

@@ -1,7 +1,7 @@
 """How often Flower looks whether something has come: often while a run is under way, seldom otherwise.
 
-Flower waits three seconds between two looks for a message, half a second for a reply of its own process, and one, two,
-four seconds for the parts of a message that is just arriving. A round is four such waits.
+Flower waits three seconds between two looks for a message, one for a task, half a second for a reply of its own
+process, and one, two, four seconds for the parts of a message that is just arriving. A round is five such waits.
 
 Private API of flwr: flwr.supercore.inflatable.inflatable_utils, and the module `time` of its loops.
 """
@@ -13,8 +13,10 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-EAGER_SECONDS, EAGER_PAUSE = 60.0, 0.25
-"""For so long after the last message a peer is asked so often."""
+EAGER_SECONDS = 60.0
+"""For so long after the last message it is looked for often."""
+PEER_PAUSE, TASK_PAUSE = 0.25, 0.1
+"""Between two looks meanwhile: at a peer, and at this home's own list of tasks."""
 OWN_WAIT, OWN_PAUSE = 1.0, 0.05
 """A wait below the first is one for this machine's own processes, and costs nobody else anything."""
 FIRST_BACKOFF = 0.1
@@ -24,9 +26,13 @@ class Pace:
     """Stands in for the module `time` where Flower waits between two looks."""
 
     def __init__(
-        self, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+        self,
+        pause: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._clock, self._sleep = clock, sleep
+        """pause: seconds between two looks while messages come."""
+        self._pause, self._clock, self._sleep = pause, clock, sleep
         self._heard = -EAGER_SECONDS
 
     def sleep(self, seconds: float) -> None:
@@ -35,7 +41,7 @@ class Pace:
             self._sleep(min(seconds, OWN_PAUSE))
         else:
             eager = self._clock() - self._heard < EAGER_SECONDS
-            self._sleep(min(seconds, EAGER_PAUSE) if eager else seconds)
+            self._sleep(min(seconds, self._pause) if eager else seconds)
 
     def watching(self, pull: Callable[..., Any]) -> Callable[..., Any]:
         """`pull`, whose results other than None are messages."""

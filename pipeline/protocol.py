@@ -1,21 +1,16 @@
 """The language of the federation: names of the actions and the schema of each message.
 
-A message is one JSON document (a frozen pydantic model, validated strictly on both sides) and named binary blobs. In
-Flower's terms: a ConfigRecord with the document and the small blobs, and an ArrayRecord of uint8 arrays for the large
-ones, which Flower sends in chunks. No pickle anywhere; arrays are raw little-endian bytes whose length the receiver
-knows beforehand.
+A message is one JSON document, a frozen pydantic model that is validated strictly on both sides, and named blobs
+(pipeline.packing).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
-import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field
 
 from pipeline.config import (
     EncryptionConfig,
@@ -27,13 +22,6 @@ from pipeline.config import (
 )
 from pipeline.contract import DataContract, Frozen
 from pipeline.features import FeatureSpec
-from privacy.errors import ProtocolError
-
-MAX_JSON = 4_000_000
-MAX_BLOB = 512_000_000
-INLINE = 65_536
-"""Bytes up to which a blob travels beside the document. An array of its own is two or more objects of Flower's, each a
-request at every hop; above this a grid that shares arrays between messages saves more than that costs."""
 
 
 class Action(StrEnum):
@@ -243,74 +231,6 @@ class RevealReply(Frozen):
 def reveal_text(execution: Execution, what: str, digest: str) -> bytes:
     """What a client signs when it vouches for the digest of a result."""
     return f"sottovoce reveal\0{execution}\0{what}\0{digest}".encode()
-
-
-Blobs = Mapping[str, bytes]
-Message = TypeVar("Message", bound=BaseModel)
-
-
-def pack(message: BaseModel, blobs: Blobs | None = None) -> RecordDict:
-    """A message as Flower records."""
-    record = RecordDict({"message": pack_document(message.model_dump_json(), blobs or {})})
-    if large := large_blobs(blobs or {}):
-        record["blobs"] = pack_arrays(large)
-    return record
-
-
-def pack_document(text: str, blobs: Blobs) -> ConfigRecord:
-    """The document, and those of `blobs` that are small."""
-    return ConfigRecord({"json": text, **{name: blob for name, blob in blobs.items() if len(blob) <= INLINE}})
-
-
-def large_blobs(blobs: Blobs) -> dict[str, bytes]:
-    """Those that travel as arrays."""
-    return {name: blob for name, blob in blobs.items() if len(blob) > INLINE}
-
-
-def pack_arrays(blobs: Blobs) -> ArrayRecord:
-    return ArrayRecord({name: Array(np.frombuffer(blob, dtype=np.uint8)) for name, blob in blobs.items()})
-
-
-def unpack(kind: type[Message], record: RecordDict) -> tuple[Message, dict[str, bytes]]:
-    """Flower records as a message of `kind` and its blobs. Raises ProtocolError for anything unexpected."""
-    try:
-        fields = dict(record.config_records["message"])
-        text = fields.pop("json")
-        if not isinstance(text, str) or len(text) > MAX_JSON:
-            raise ValueError("the document is too long")
-        message = kind.model_validate_json(text)
-        arrays = record.array_records.get("blobs", ArrayRecord())
-        if set(fields) & set(arrays):
-            raise ValueError("a blob comes twice")
-        blobs = {name: _unpack_blob(blob) for name, blob in (*fields.items(), *arrays.items())}
-    except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors(include_input=False, include_url=False)[0]["loc"])
-        raise ProtocolError(f"{kind.__name__}: field {where or 'document'} is not valid") from None
-    except (KeyError, ValueError, TypeError, EOFError):
-        raise ProtocolError(f"{kind.__name__}: the message is malformed") from None
-    return message, blobs
-
-
-def _unpack_blob(blob: object) -> bytes:
-    content = blob.data if isinstance(blob, Array) else blob
-    if not isinstance(content, bytes) or len(content) > MAX_BLOB:
-        raise ValueError("not a blob, or too long")
-    if not isinstance(blob, Array):
-        return content
-    array = blob.numpy()
-    if array.dtype != np.uint8 or array.ndim != 1:
-        raise ValueError("not a blob")
-    return array.tobytes()
-
-
-def weights_from(blob: bytes, count: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    """Exactly `count` finite float32. Raises ProtocolError."""
-    if len(blob) != 4 * count:
-        raise ProtocolError(f"expected {count} weights, got {len(blob)} bytes", travels=True)
-    weights = np.frombuffer(blob, dtype="<f4").astype(np.float32)
-    if not np.isfinite(weights).all():
-        raise ProtocolError("the weights are not finite", travels=True)
-    return weights
 
 
 def own_version() -> str:

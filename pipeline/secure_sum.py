@@ -12,10 +12,10 @@ from pydantic import BaseModel
 
 from pipeline.federation import UNREACHABLE, Answer, Asked, Failure, Federation
 from pipeline.membership import Membership
+from pipeline.packing import Blobs
 from pipeline.protocol import (
     Action,
     Attempt,
-    Blobs,
     ClientName,
     EvaluateReply,
     RevealReply,

@@ -54,7 +54,6 @@ def drive(spec: ExecutionSpec) -> None:
 
 def main(runtime: str, secret: Path, authority: Path) -> None:
     quiet_environment()
-    os.environ.setdefault("FLWR_SUPEREXEC_TASK_POLL_INTERVAL", "0.25")
     from flwr.supercore.constant import TaskType
 
     execute_forever(ForkingExecutor(TaskType.SERVER_APP, drive), runtime, secret, authority, IMPORTED)

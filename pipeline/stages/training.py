@@ -17,8 +17,9 @@ from pipeline.federation import Federation as Clients
 from pipeline.journal import Journal
 from pipeline.membership import Membership
 from pipeline.noise import SharedNoise
+from pipeline.packing import Blobs
 from pipeline.progress import RoundFinished
-from pipeline.protocol import Action, Attempt, Blobs, RevealRequest, SumRef, TrainReply, TrainRequest
+from pipeline.protocol import Action, Attempt, RevealRequest, SumRef, TrainReply, TrainRequest
 from pipeline.secure_sum import Revealed, SecureSum, Wanted, sum_blobs
 from pipeline.values import Cohort, FeatureSet, TrainedModel
 from privacy.errors import FederationError

@@ -17,17 +17,8 @@ from clients.ingestion import load_snapshot
 from clients.preprocessing import load_split
 from pipeline.config import Config
 from pipeline.contract import DataContract
-from pipeline.protocol import (
-    INLINE,
-    Action,
-    IngestReply,
-    IngestRequest,
-    JoinReply,
-    JoinRequest,
-    own_version,
-    pack,
-    unpack,
-)
+from pipeline.packing import INLINE, pack, unpack
+from pipeline.protocol import Action, IngestReply, IngestRequest, JoinReply, JoinRequest, own_version
 from privacy.errors import ContractRefused, ForbiddenColumn, ProtocolError
 from tests.support import Federation, LocalGrid, change, homes_for
 

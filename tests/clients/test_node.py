@@ -18,7 +18,7 @@ from clients.node import Node
 from clients.supernode import Resending
 from pipeline.card import ClientCard
 from pipeline.contract import DataContract
-from pipeline.pace import Pace
+from pipeline.pace import PEER_PAUSE, Pace
 from privacy.errors import ColumnMissing, ConfigError, LedgerMissing, NotFound, SecretExposed
 from privacy.keys import Identity, write_secret
 from server.home import CoordinatorHome, ServerSettings
@@ -221,7 +221,7 @@ def test_a_node_without_its_ledger_does_not_start(node: Node) -> None:
 
 def test_a_supernode_looks_eagerly_only_while_messages_come() -> None:
     now, slept = [1000.0], []
-    pace = Pace(clock=lambda: now[0], sleep=slept.append)
+    pace = Pace(PEER_PAUSE, clock=lambda: now[0], sleep=slept.append)
     pulled = iter([None, 7, None])
     pull = pace.watching(lambda: next(pulled))
     for later in (0.0, 1.0, 59.0, 61.0):

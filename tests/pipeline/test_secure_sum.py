@@ -11,6 +11,7 @@ from clients.execution import ExecutionState
 from clients.home import Home
 from pipeline.federation import Admitted
 from pipeline.lifecycle import run_lifecycle
+from pipeline.packing import pack, unpack
 from pipeline.progress import ClientExcluded, Event, GroupAgreed
 from pipeline.protocol import (
     EvaluateRequest,
@@ -19,9 +20,7 @@ from pipeline.protocol import (
     RevealRequest,
     TrainReply,
     TrainRequest,
-    pack,
     reveal_text,
-    unpack,
 )
 from privacy.errors import CohortTooSmall, RevealDisagreement, StageFailed
 from privacy.keys import Identity

@@ -10,7 +10,8 @@ from flwr.app import Context, Message
 
 from clients.home import Home
 from pipeline.config import Config
-from pipeline.protocol import TrainRequest, pack, unpack
+from pipeline.packing import pack, unpack
+from pipeline.protocol import TrainRequest
 from privacy.accounting import epsilon_of
 from privacy.errors import CohortTooSmall
 from privacy.population import EVERYONE

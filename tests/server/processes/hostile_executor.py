@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.federation import Federation
-from pipeline.protocol import Action, Blobs
+from pipeline.packing import Blobs
+from pipeline.protocol import Action
 from server import executor
 
 _stream = Federation.stream
