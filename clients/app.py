@@ -55,14 +55,16 @@ def handle(action: Action, message: Message, context: Context) -> Message:
             request, blobs = unpack(kind, message.content)
             reply, out = getattr(import_module(module), function)(home, request, blobs)
         return Message(pack(reply, out), reply_to=message)
-    except Exception as error:  # the trust boundary: whatever was raised may quote data
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the trust boundary: whatever was raised may quote data; a panic is no Exception
         if home is not None:
             _log(home, action, error)
         code, text = (named(error) or ClientFailed("")).travelling()
         return Message(Error(CLIENT_ERROR, json.dumps({"code": code, "message": text})), reply_to=message)
 
 
-def _log(home: Home, action: Action, error: Exception) -> None:
+def _log(home: Home, action: Action, error: BaseException) -> None:
     try:
         home.log(f"{action}: {''.join(traceback.format_exception(error))}")
     except OSError:

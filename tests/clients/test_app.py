@@ -190,9 +190,16 @@ def test_digests_name_nothing_outside_the_home(grid: LocalGrid, config: Config) 
             PreprocessRequest.model_validate({"spec": {}, "snapshot": outside, "holdout": 0.2})
 
 
-def test_nothing_private_travels_when_a_client_raises(grid: LocalGrid, config: Config, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+class Panic(BaseException):
+    """What a library written in Rust raises, and what `except Exception` lets through."""
+
+
+@pytest.mark.parametrize("kind", [ValueError, Panic, SystemExit])
+def test_nothing_private_travels_when_a_client_raises(
+    grid: LocalGrid, config: Config, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
     def explode(*_: object) -> None:
-        raise ValueError(SECRET)
+        raise kind(SECRET)
 
     monkeypatch.setattr("clients.ingestion.ingest", explode)
     reply = ask(grid, Action.INGEST, pack(IngestRequest(contract=config.data)))
