@@ -9,7 +9,6 @@ executions/<id>/     the state of a running execution   client.log   full text o
 
 from __future__ import annotations
 
-import fcntl
 import hmac
 import os
 import secrets
@@ -27,6 +26,7 @@ from pipeline.configfile import parse, read_yaml
 from pipeline.contract import DataContract, Frozen
 from pipeline.features import FeatureSpec
 from pipeline.files import write_atomically
+from pipeline.locking import locked
 from privacy.errors import ConfigError, ContractRefused, WorkspaceBusy
 from privacy.keys import Identity, read_secret, write_secret
 from privacy.ledger import Budget, Ledger
@@ -125,11 +125,8 @@ class Home:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """One message at a time. Raises WorkspaceBusy when another process is at work in this home."""
-        with open(self.root / "home.lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise WorkspaceBusy("another process is at work in this client's home", travels=True) from None
+        busy = WorkspaceBusy("another process is at work in this client's home", travels=True)
+        with locked(self.root / "home.lock", busy):
             yield
 
     def log(self, text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -25,6 +24,7 @@ from pipeline.card import ClientCard
 from pipeline.configfile import parse, read_yaml
 from pipeline.contract import Frozen
 from pipeline.files import write_atomically
+from pipeline.locking import is_locked, locked
 from pipeline.services import Service, Services, free_port, meaning, python_environment
 from pipeline.tls import Remedies, greet
 from privacy.errors import ConfigError, WorkspaceBusy
@@ -174,25 +174,13 @@ class Node:
     def process(self) -> int | None:
         """Process id of the node that runs on this home; None: there is none."""
         path = self.root / "node.lock"
-        if not path.exists():
-            return None
-        with open(path) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                text = file.read().strip()
-                return int(text) if text.isdigit() else None
-        return None
+        text = path.read_text().strip() if is_locked(path) else ""
+        return int(text) if text.isdigit() else None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with open(self.root / "node.lock", "a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise WorkspaceBusy(
-                    f"a node runs on {self.root} already", remedy="See: sottovoce client status"
-                ) from None
+        busy = WorkspaceBusy(f"a node runs on {self.root} already", remedy="See: sottovoce client status")
+        with locked(self.root / "node.lock", busy) as file:
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()

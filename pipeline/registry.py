@@ -6,7 +6,6 @@ tags, so that whoever loads a version can tell that it is the one that was regis
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.environment import quiet_environment
+from pipeline.locking import locked
 from privacy.errors import NotFound, VersionRefused
 
 CHAMPION = "champion"
@@ -162,8 +162,7 @@ def _create_whole(path: Path, client: Any) -> None:
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f"{path.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(path.with_name(f"{path.name}.lock")):
         if path.exists():
             return
         building, whole = path.with_name(f".{path.name}.{os.getpid()}"), path.with_name(f".{path.name}.new")

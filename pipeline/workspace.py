@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from pipeline.artifacts import ArtifactStore
 from pipeline.config import Config, StorageConfig
 from pipeline.configfile import parse
+from pipeline.locking import locked
 from pipeline.metadata import Metadata
 from privacy.errors import NotFound, WorkspaceBusy
 
@@ -68,12 +68,9 @@ class Workspace:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the workspace for one run; a killed process lets go by itself. Raises WorkspaceBusy."""
-        with open(self.root / "lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise WorkspaceBusy(
-                    f"another run is using {self.root}",
-                    remedy="Wait for it to end, or choose another folder with --workspace.",
-                ) from None
+        busy = WorkspaceBusy(
+            f"another run is using {self.root}",
+            remedy="Wait for it to end, or choose another folder with --workspace.",
+        )
+        with locked(self.root / "lock", busy):
             yield

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 from flwr.app import Context
@@ -43,15 +44,16 @@ def main(grid: Grid, context: Context) -> None:
     run = settings["run"] if re.fullmatch("[0-9a-f]{8}", settings.get("run", "")) else new_run()
     with open(log_of(workspace.root, run), "a", buffering=1) as log:
         lines = JsonLines(log)
-        try:
-            with workspace.locked():
+        with ExitStack() as held:  # the workspace, until the last word is said: who let go without one was cut off
+            try:
+                held.enter_context(workspace.locked())
                 outcome = _run(config, grid, workspace, roster, lines, run)
-            lines.tell(REPORT, Report.of(outcome, workspace).model_dump(mode="json"))
-        except SottovoceError as error:
-            lines.tell(ERROR, {"code": error.code, "cause": error.cause, "remedy": error.remedy})
+                lines.tell(REPORT, Report.of(outcome, workspace).model_dump(mode="json"))
+            except SottovoceError as error:
+                lines.tell(ERROR, {"code": error.code, "cause": error.cause, "remedy": error.remedy})
+                lines.tell(END, {})
+                raise
             lines.tell(END, {})
-            raise
-        lines.tell(END, {})
 
 
 def log_of(workspace: Path, run: str) -> Path:

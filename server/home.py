@@ -10,7 +10,6 @@ workspace/        artifacts, lineage, registry of the runs
 
 from __future__ import annotations
 
-import fcntl
 import json
 import secrets
 import shutil
@@ -27,6 +26,7 @@ from pydantic import Field, model_validator
 from pipeline.configfile import parse, read_yaml
 from pipeline.contract import Frozen
 from pipeline.files import write_atomically
+from pipeline.locking import is_locked, locked
 from pipeline.protocol import own_version
 from pipeline.services import refuse_odd
 from pipeline.tls import Remedies, rehearse
@@ -190,25 +190,13 @@ class CoordinatorHome:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Raises WorkspaceBusy while a coordinator runs on this home."""
-        with open(self.root / "lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise WorkspaceBusy(f"a coordinator runs in {self.root} already") from None
+        with locked(self.root / "lock", WorkspaceBusy(f"a coordinator runs in {self.root} already")):
             yield
 
     @property
     def running(self) -> bool:
         """Whether a coordinator runs on this home now."""
-        path = self.root / "lock"
-        if not path.exists():
-            return False
-        with open(path) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+        return is_locked(self.root / "lock")
 
 
 _BUNDLE = """[project]

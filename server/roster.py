@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import subprocess
 import tempfile
@@ -17,6 +16,7 @@ from pipeline.card import ClientCard
 from pipeline.contract import Frozen
 from pipeline.federation import Admitted
 from pipeline.files import write_atomically
+from pipeline.locking import locked
 from pipeline.services import program, python_environment
 from privacy.errors import ConfigError, FederationError, KeyMismatch, NotFound
 from server.home import LINK, CoordinatorHome
@@ -91,8 +91,7 @@ class Roster:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with open(self._path.with_suffix(".lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self._path.with_suffix(".lock")):
             yield
 
     def _write(self, entries: dict[str, Admission]) -> None:
@@ -101,8 +100,7 @@ class Roster:
 
 def tell_superlink(home: CoordinatorHome) -> None:
     """Make the running SuperLink know exactly the node keys of the admitted clients. Raises FederationError."""
-    with open(home.root / "nodes.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two at once would both register the same key
+    with locked(home.root / "nodes.lock"):  # two at once would both register the same key
         _register(home, home.root / NODES)
 
 

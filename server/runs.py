@@ -7,7 +7,6 @@ run was is kept in the home: runs/RUN.json, and runs/DIGEST.yaml with its config
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import shutil
 import threading
@@ -22,6 +21,7 @@ from pipeline.config import Config
 from pipeline.configfile import load_config
 from pipeline.contract import Frozen
 from pipeline.files import write_atomically
+from pipeline.locking import is_locked, locked
 from pipeline.metadata import new_run
 from privacy.errors import FederationError, NotFound
 from server.app import log_of
@@ -53,6 +53,7 @@ class Runs:
 
     def __init__(self, home: CoordinatorHome) -> None:
         self.home, self._folder = home, home.root / "runs"
+        self._submitting = self._folder / "lock"
         self._asked: dict[str, float] = {}
 
     def submit(self, config: Config) -> str:
@@ -77,13 +78,14 @@ class Runs:
             "run": run,
         }
         settings = " ".join(f'{name}="{path}"' for name, path in paths.items())
-        self._note(run, submission.model_copy(update={"number": None}))
-        try:
-            number = str(flwr(self.home, "run", str(root / "bundle"), LINK, "--run-config", settings)["run-id"])
-        except FederationError:
-            self._path(run).unlink()
-            raise
-        self._note(run, submission.model_copy(update={"number": number}))
+        with locked(self._submitting):
+            self._note(run, submission.model_copy(update={"number": None}))
+            try:
+                number = str(flwr(self.home, "run", str(root / "bundle"), LINK, "--run-config", settings)["run-id"])
+            except FederationError:
+                self._path(run).unlink()
+                raise
+            self._note(run, submission.model_copy(update={"number": number}))
         return run
 
     def stop(self, run: str) -> str:
@@ -132,7 +134,7 @@ class Runs:
 
     def _never_began(self, run: str) -> bool:
         """Whether it ended before its driver wrote a word. Asked now and then: it may wait for another run."""
-        if time.monotonic() - self._asked.get(run, -QUIET_SECONDS) < QUIET_SECONDS:
+        if time.monotonic() - self._asked.get(run, -QUIET_SECONDS) < QUIET_SECONDS or is_locked(self._submitting):
             return False
         self._asked[run] = time.monotonic()
         number = self.submission(run).number
@@ -180,15 +182,7 @@ class Runs:
 
     def _driven(self) -> bool:
         """Whether a driver holds the workspace."""
-        path = self.home.workspace / "lock"
-        if not path.exists():
-            return False
-        with open(path) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+        return is_locked(self.home.workspace / "lock")
 
     def _path(self, run: str) -> Path:
         return self._folder / f"{run}.json"
