@@ -1,7 +1,12 @@
 """The federation's commands over real processes: TLS, authentication, refusals, restarts."""
 
+import time
+
+from pipeline.locking import locked
 from pipeline.services import listens
 from pipeline.workspace import Workspace
+from server.home import CoordinatorHome
+from server.runs import TEND_SECONDS, Runs, Submission
 from tests.deployment import GROUPS, Deployment, family, wait_for
 
 
@@ -61,6 +66,17 @@ def test_a_coordinator_killed_in_mid_round_goes_on_by_itself_when_it_is_started(
     assert "resumed as run" in told
     assert "Model stay v" in told
     assert said.count("round 1/3") == told.count("round 1/3") == 1
+
+
+def test_a_run_that_is_just_being_submitted_is_not_taken_for_one_that_was_cut_off(deployment: Deployment) -> None:
+    runs, folder, new = Runs(CoordinatorHome(deployment.home)), deployment.home / "runs", "00000000"
+    config = runs.submission(next(folder.glob("*.json")).stem).config
+    with locked(folder / "lock"):  # as Flower's command line does for seconds
+        (folder / f"{new}.json").write_text(Submission(config=config).model_dump_json())
+        time.sleep(4 * TEND_SECONDS)
+        assert runs.submission(new).followed_by is None
+    wait_for(lambda: runs.submission(new).followed_by is not None, 60, "the run whose submission was cut off")
+    assert "resumed as run" in deployment.command("runs", "attach", new, "--home", deployment.home)
 
 
 def test_one_home_runs_one_node_and_one_coordinator(deployment: Deployment) -> None:
