@@ -30,14 +30,19 @@ from pipeline.tls import Remedies, greet
 from privacy.errors import ConfigError, WorkspaceBusy
 from privacy.keys import read_secret, write_secret
 
+_REFUSED = (
+    "the coordinator does not let this node in: ask its operator whether your card is admitted (after a crash it takes "
+    "a minute, and a clock that is wrong is refused too)"
+)
 MEANINGS = {
+    "Starting Flower SuperNode": "connecting",
     "SuperNode ID": "connected",
     "Connection successful": "connected",
     "Received successfully": "connected, and at work",
     "Sent successfully": "connected",
     "Connection attempt failed": "the coordinator does not answer, or a clock is wrong here; tried again by itself",
-    "Failed to activate SuperNode": "the coordinator does not let this node in: ask its operator whether your card is "
-    "admitted (after a crash it takes a minute, and a clock that is wrong is refused too)",
+    "Failed to activate SuperNode": _REFUSED,
+    "SuperNode terminated gracefully": _REFUSED,  # it ends itself at the first refusal once it was let in
     "CERTIFICATE_VERIFY_FAILED": "the coordinator's certificate does not come from your ca.crt: somebody else answers "
     "there, or ca.crt is not the operator's",
     "Exit Code: 302": "node.key cannot be read: put it back from its safe place",

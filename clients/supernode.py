@@ -10,6 +10,10 @@ of it, and no other message is worked on meanwhile. Here such a message counts a
 A reply whose upload was interrupted, or took longer than the SuperLink waits, would be thrown away, with all the work
 and the budget in it. Here it is announced once more, and what is still missing of it is sent.
 
+A task that was ended may still answer. The node would take that for the reply to its next message, pull another one,
+and from then on be one reply behind: every reply would lie there until the next message comes. Here the node goes on
+sending until the message it has pulled is answered.
+
 Private API of flwr: flwr.supernode.start_client_internal, flwr.supercore.run, flwr.supercore.inflatable.
 """
 
@@ -92,14 +96,42 @@ def resending(push_messages: Callable[..., None]) -> Callable[..., None]:
     return patient
 
 
+class OneForOne:
+    """Flower's pull of one message and push of what lies ready, the latter until it has answered the former."""
+
+    def __init__(self, pull: Callable[..., Any], push: Callable[..., None]) -> None:
+        self._pull, self._push = pull, push
+        self._open = ""
+        """Id of the message that was pulled and is not answered."""
+
+    def pull(self, *, receive: Callable[[], Any], **rest: Any) -> Any:
+        def noted() -> Any:
+            if (found := receive()) is not None:
+                self._open = found[0].metadata.message_id
+            return found
+
+        return self._pull(receive=noted, **rest)
+
+    def push(self, *, send: Callable[..., Any], **rest: Any) -> None:
+        def noted(reply: Any, *more: Any) -> Any:
+            if reply.metadata.reply_to_message_id == self._open:
+                self._open = ""
+            return send(reply, *more)
+
+        self._push(send=noted, **rest)
+        while self._open:
+            self._push(send=noted, **rest)
+
+
 def main() -> None:
     quiet_environment()
     pull_eagerly()
     internal = import_module("flwr.supernode.start_client_internal")
     pace = Pace(PEER_PAUSE)
     internal.time = pace  # type: ignore[attr-defined]
-    internal._pull_and_store_message = pace.watching(heeding_ends(internal._pull_and_store_message))  # type: ignore[attr-defined]
-    internal._push_messages = resending(internal._push_messages)  # type: ignore[attr-defined]
+    both = OneForOne(heeding_ends(internal._pull_and_store_message), resending(internal._push_messages))
+    internal._pull_and_store_message = pace.watching(both.pull)  # type: ignore[attr-defined]
+    internal._push_messages = both.push  # type: ignore[attr-defined]
     import_module("flwr.supernode.cli.flower_supernode").flower_supernode()
 
 

@@ -2,6 +2,9 @@
 
 A grid that can stream (the simulation's) is waited on without polling; any other Flower grid is asked for its replies
 every quarter second. (Flower's own `send_and_receive` sleeps three seconds between two looks.)
+
+The SuperLink hands a message out once. When the connection breaks while it passes, nobody ever gets it; so whoever has
+not answered after half of the time is sent a copy. A client that has both answers both alike.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol, Self, runtime_checkable
 
 from flwr.app import Message
@@ -35,51 +38,74 @@ def exchange(grid: Grid, messages: Sequence[Message], timeout: float) -> Iterato
     if isinstance(grid, StreamingGrid):
         yield from grid.stream(messages, timeout)
         return
-    waiting = {identifier: index for index, identifier in enumerate(grid.push_messages(messages)) if identifier}
-    with _Puller(grid, waiting) as puller:
-        deadline = time.monotonic() + timeout
-        while waiting and (left := deadline - time.monotonic()) > 0:
-            reply = puller.next(left)
-            index = waiting.pop(reply.metadata.reply_to_message_id, None) if reply else None
-            if reply and index is not None:
-                yield index, reply
+    with _Puller(grid, messages) as puller:
+        begun = time.monotonic()
+        for patience in (timeout / 2, timeout):
+            if puller.waiting:
+                puller.send()
+            while puller.waiting and (left := begun + patience - time.monotonic()) > 0:
+                yield from puller.next(left)
 
 
 class _Puller:
     """Asks a grid for replies from a thread of its own: a reply whose sender died in the middle of its upload holds a
     call up for three minutes, and nobody waits for that beyond the deadline."""
 
-    def __init__(self, grid: Grid, identifiers: Iterable[str]) -> None:
-        self._grid, self._waiting = grid, set(identifiers)
+    def __init__(self, grid: Grid, messages: Sequence[Message]) -> None:
+        self._grid, self._messages = grid, messages
+        self.waiting = set(range(len(messages)))
+        """Indices of the messages that are not answered."""
+        self._sent: dict[str, int] = {}
         self._arrived: queue.SimpleQueue[Message | Exception] = queue.SimpleQueue()
         self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._pull, daemon=True, name="replies")
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._pull, daemon=True, name="replies").start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._closed.set()
 
-    def next(self, seconds: float) -> Message | None:
-        """The next reply, if one comes in time. Raises what the grid raised."""
+    def send(self) -> None:
+        """Send whatever is not answered, the second time as a copy."""
+        silent = sorted(self.waiting)
+        messages = [self._messages[index] for index in silent]
+        if self._sent:
+            messages = [
+                Message(message.content, message.metadata.dst_node_id, message.metadata.message_type)
+                for message in messages
+            ]
+        identifiers = self._grid.push_messages(messages)
+        sent = {identifier: index for identifier, index in zip(identifiers, silent, strict=False) if identifier}
+        self._sent = self._sent | sent  # a new one, for the thread goes through the old one
+        self.waiting &= set(self._sent.values())
+        if not self._thread.ident:
+            self._thread.start()
+
+    def next(self, seconds: float) -> Iterator[tuple[int, Message]]:
+        """The next reply with its index, if one comes in time. Raises what the grid raised."""
         try:
             item = self._arrived.get(timeout=seconds)
         except queue.Empty:
-            return None
+            return
         if isinstance(item, Exception):
             raise item
-        return item
+        index = self._sent.get(item.metadata.reply_to_message_id)
+        if index in self.waiting:
+            self.waiting.remove(index)
+            yield index, item
 
     def _pull(self) -> None:
-        while self._waiting and not self._closed.is_set():
+        seen: set[str] = set()
+        while not self._closed.is_set():
+            asked = [name for name, index in self._sent.items() if name not in seen and index in self.waiting]
             try:
-                replies = list(self._grid.pull_messages(list(self._waiting)))
+                replies = list(self._grid.pull_messages(asked)) if asked else []
             except Exception as error:  # whoever waits raises it
                 self._arrived.put(error)
                 return
             for reply in replies:
-                self._waiting.discard(reply.metadata.reply_to_message_id)
+                seen.add(reply.metadata.reply_to_message_id)
                 self._arrived.put(reply)
             if not replies:
                 self._closed.wait(POLL_SECONDS)

@@ -172,8 +172,8 @@ def homes_for(config: Config, folder: Path) -> dict[str, Path]:
     return prepare_homes(config, folder)
 
 
-class Killed(BaseException):
-    """Stands for the end of the process."""
+class Killed(KeyboardInterrupt):
+    """Stands for the end of the process; anything else is answered."""
 
 
 class Federation:

@@ -3,26 +3,31 @@
 import os
 import subprocess
 import sys
+import threading
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
+from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
+from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
 from typer.testing import CliRunner
 
 import sottovoce
 from clients.home import Home
 from clients.node import Node
-from clients.supernode import Resending
+from clients.supernode import OneForOne, Resending
 from pipeline.card import ClientCard
 from pipeline.contract import DataContract
 from pipeline.pace import PEER_PAUSE, Pace
 from privacy.errors import ColumnMissing, ConfigError, LedgerMissing, NotFound, SecretExposed
 from privacy.keys import Identity, write_secret
 from server.home import CoordinatorHome, ServerSettings
-from tests.support import settings
+from tests.support import LocalGrid, settings
 
 
 def make_card(name: str, number: int) -> ClientCard:
@@ -206,6 +211,8 @@ def test_the_link_is_told_in_words(node: Node) -> None:
         "ERROR: Exit Code: 305\n[code: 2004] Failed to activate SuperNode.\n": "does not let this node in",
         "INFO: SuperNode ID: 7\n": "connected",
         "WARNING: Connection attempt failed, retrying in 2.87 seconds\n": "does not answer",
+        "INFO: Starting Flower SuperNode\n": "connecting",
+        "INFO: SuperNode terminated gracefully.\n": "clock",
         "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed\n": "ca.crt",
     }.items():
         with log.open("a") as file:
@@ -275,3 +282,33 @@ def test_a_reply_that_cannot_be_sent_is_given_up_in_the_end() -> None:
     _, session = again.send("reply", "tree", 1.5)
     with pytest.raises(ObjectPushError):
         again.push(7, session, "a", b"a")
+
+
+def test_a_late_answer_to_another_message_does_not_leave_the_node_one_reply_behind() -> None:
+    internal = import_module("flwr.supernode.start_client_internal")
+    LocalGrid({})  # gives this process a run, which a message wants
+    store = InMemoryObjectStore()
+    state = InMemoryNodeState(store)
+    asked = [Message(RecordDict({"n": ConfigRecord({"n": number})}), 1, "query") for number in range(3)]
+    for message in asked:
+        message.metadata.__dict__.update(_message_id=message.object_id, _src_node_id=2)
+    answered: list[str] = []
+
+    def send(reply: Message, *_: object) -> tuple[set[str], str]:
+        answered.append(reply.metadata.reply_to_message_id)
+        return set(), "session"
+
+    def answer(message: Message) -> None:
+        internal._insert_message(Message(RecordDict(), reply_to=message), state, store)
+
+    both = OneForOne(lambda receive: 7 if receive() else None, internal._push_messages)
+    answer(asked[0])  # by the task that was ended
+    for message in asked[1:]:
+        assert both.pull(receive=lambda: (message, "tree")) == 7  # noqa: B023
+        later = threading.Timer(0.2, answer, [message])
+        later.start()
+        both.push(state=state, object_store=store, send=send, push_object=lambda *_: None)
+        later.join()
+        assert answered[-1] == message.metadata.message_id
+    assert answered == [message.metadata.message_id for message in asked]
+    assert both.pull(receive=lambda: None) is None
