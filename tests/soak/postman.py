@@ -30,13 +30,14 @@ MESSAGE_BYTES = 200
 
 
 class Postman:
-    """Relays calls to `gateway` while it is entered. counts: what was done to how many calls.
+    """Relays calls to `gateway` while it is entered. counts: what was done to how many calls; lose: how many of the
+    next messages are lost on their way.
 
     root: stem of the authority that clients trust; folder: where the postman's own certificate goes.
     """
 
     def __init__(self, gateway: int, root: Path, folder: Path, latest: float, seed: int = 0) -> None:
-        self.port, self.counts = free_port(), Counter[str]()
+        self.port, self.counts, self.lose = free_port(), Counter[str](), 0
         self._gateway, self._latest, self._random = gateway, latest, random.Random(seed)  # noqa: S311
         self._again: list[tuple[int, bytes]] = []
         authority.issue(root, folder / "postman", ("localhost", "127.0.0.1"))
@@ -90,6 +91,11 @@ class Postman:
         if call in TWICE:
             await request.app.state.gateway.post(f"/v1/fleet/{call}", content=body, headers=headers)
             self.counts[f"{call} twice"] += 1
-        if call == "pull-messages" and len(answer.content) > MESSAGE_BYTES and self._random.random() < 0.5:
-            self._again.append((answer.status_code, answer.content))
+        if call == "pull-messages" and len(answer.content) > MESSAGE_BYTES:
+            if self.lose:
+                self.lose -= 1
+                self.counts["a message lost"] += 1
+                return Response(status_code=502)
+            if self._random.random() < 0.5:
+                self._again.append((answer.status_code, answer.content))
         return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))

@@ -290,6 +290,23 @@ def test_calls_that_come_twice_late_and_in_another_order(deployment: Deployment)
     assert all(names == sorted(GROUPS) for names in taken.values()), (taken, postman.counts)
 
 
+def test_a_message_lost_on_its_way_is_sent_once_more(deployment: Deployment) -> None:
+    """The SuperLink has handed it out, the client has never seen it."""
+    changes = {"training__rounds": 4, "federation__timeout": 40.0}
+    with (
+        Postman(deployment.port, deployment.home / "ca", deployment.root, latest=0.1) as postman,
+        through(deployment, "south", postman.port),
+    ):
+        run = deployment.run(deployment.config(24, **changes))
+        run.says("round 1/4")
+        postman.lose = 1
+        said = run.ends(seconds=400)
+    assert postman.counts["a message lost"] == 1
+    assert "round 4/4  3/3 clients" in said
+    taken = charged_once_for_one_model(deployment, 4)
+    assert all(names == sorted(GROUPS) for names in taken.values()), taken
+
+
 needs_cc = pytest.mark.skipif(not shutil.which("cc"), reason="a clock of its own is compiled")
 
 
