@@ -8,7 +8,7 @@ A run that ends while a node is still receiving its message would leave the node
 of it, and no other message is worked on meanwhile. Here such a message counts as not received, which ends the task.
 
 A reply whose upload was interrupted, or took longer than the SuperLink waits, would be thrown away, with all the work
-and the budget in it. Here it is announced once more, and what is still missing of it is sent.
+and the budget in it. Here it is announced once more, and what is missing of it is sent.
 
 A task that was ended may still answer. The node would take that for the reply to its next message, pull another one,
 and from then on be one reply behind: every reply would lie there until the next message comes. Here the node goes on
@@ -53,37 +53,62 @@ def heeding_ends(pull: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Resending:
-    """Flower's two calls that send a reply: its announcement, and each object of it under the session that opened."""
+    """Flower's two calls that send a reply: its announcement, and each object of it under the session that opened.
+
+    The SuperLink takes an announcement as long as nobody fetches the reply. Then it asks for nothing, and what is
+    still missing arrives only without the name of a session, as from a node that knows no sessions yet.
+    """
 
     def __init__(self, send: Callable[..., Any], push: Callable[..., None]) -> None:
         self._send, self._push = send, push
         self._lock = threading.Lock()  # objects are pushed from two threads
         self._announced: tuple[Any, ...] = ()
-        self._session, self._left = "", ATTEMPTS
+        self._session = ""
+        self._handed: dict[str, bytes] = {}
 
-    def send(self, *announced: Any) -> Any:
-        """Announce a reply; which of its objects are missing, and the session to send them in."""
-        missing, self._session = self._send(*announced)
-        self._announced, self._left = announced, ATTEMPTS
-        return missing, self._session
+    def send(self, *announced: Any) -> tuple[set[str], str]:
+        """Announce a reply; which of its objects to push, and the session to push them in."""
+        self._announced, self._handed = announced, {}
+        return self._announce(), self._session
 
     def push(self, run: int, _: str, object: str, content: bytes) -> None:
         """Send one object, in a new session if need be. Raises Flower's ObjectPushError after so many."""
+        self._handed[object] = content
+        session = self._session
+        if not self._put(run, session, object):
+            with self._lock:
+                if session == self._session:  # else the other thread has begun again, and sent this one too
+                    self._begin_again(run)
+
+    def _announce(self) -> set[str]:
+        from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
+
+        missing, self._session = self._send(*self._announced)
+        if missing:
+            return set(missing)
+        self._session = ""
+        return {node.object_id for node in iterate_object_tree(self._announced[1])}
+
+    def _begin_again(self, run: int) -> None:
+        """Announce the reply once more and send what is missing of what was handed over."""
         from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
-        while True:
-            session = self._session
-            try:
-                return self._push(run, session, object, content)
-            except ObjectPushError:
-                with self._lock:
-                    if session == self._session:
-                        if not self._left:
-                            raise
-                        self._left -= 1
-                        missing, self._session = self._send(*self._announced)
-                        if object not in missing:
-                            return None  # it had arrived, only the answer had not
+        for _ in range(ATTEMPTS):
+            handed = self._announce() & self._handed.keys()
+            refused = [object for object in sorted(handed) if not self._put(run, self._session, object)]
+            if not refused:
+                return
+        raise ObjectPushError(refused[0], run, self._session)
+
+    def _put(self, run: int, session: str, object: str) -> bool:
+        """Send one object. Whether it is there now; without a session, what is not taken is not missing."""
+        from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
+
+        try:
+            self._push(run, session, object, self._handed[object])
+            return True
+        except ObjectPushError:
+            return not session
 
 
 def resending(push_messages: Callable[..., None]) -> Callable[..., None]:

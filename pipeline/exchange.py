@@ -3,8 +3,14 @@
 A grid that can stream (the simulation's) is waited on without polling; any other Flower grid is asked for its replies
 every quarter second. (Flower's own `send_and_receive` sleeps three seconds between two looks.)
 
-The SuperLink hands a message out once. When the connection breaks while it passes, nobody ever gets it; so whoever has
-not answered after half of the time is sent a copy. A client that has both answers both alike.
+The SuperLink hands a message out once, and a reply too. When the connection breaks while one passes, nobody ever gets
+it; so whoever has not answered after half of the time is sent a copy, and at once when the SuperLink says that it has
+nothing any more. A client that has both answers both alike.
+
+A SuperLink that is started again in the middle of an upload does not know what it has of it. The same messages are then
+sent again: it knows them by their identifiers, and asks for what it lacks.
+
+Private API of flwr: flwr.common.constant, flwr.supercore.inflatable.
 """
 
 from __future__ import annotations
@@ -12,13 +18,20 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Protocol, Self, runtime_checkable
 
 from flwr.app import Message
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
 POLL_SECONDS = 0.25
+ATTEMPTS = 5
+"""How often a message is sent that is lost, and an upload begun that is interrupted."""
+
+LOST = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE)
 
 
 @runtime_checkable
@@ -42,23 +55,22 @@ def exchange(grid: Grid, messages: Sequence[Message], timeout: float) -> Iterato
         begun = time.monotonic()
         for patience in (timeout / 2, timeout):
             if puller.waiting:
-                puller.send()
+                puller.send(puller.waiting)
             while puller.waiting and (left := begun + patience - time.monotonic()) > 0:
                 yield from puller.next(left)
 
 
 class _Puller:
-    """Asks a grid for replies from a thread of its own: a reply whose sender died in the middle of its upload holds a
-    call up for three minutes, and nobody waits for that beyond the deadline."""
+    """Asks a grid for replies, those to each sending from a thread of its own: a reply whose sender died in the middle
+    of its upload holds a call up for three minutes, and the replies to the copies need not wait for that."""
 
     def __init__(self, grid: Grid, messages: Sequence[Message]) -> None:
         self._grid, self._messages = grid, messages
         self.waiting = set(range(len(messages)))
         """Indices of the messages that are not answered."""
         self._sent: dict[str, int] = {}
-        self._arrived: queue.SimpleQueue[Message | Exception] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[list[Message] | Exception] = queue.SimpleQueue()
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._pull, daemon=True, name="replies")
 
     def __enter__(self) -> Self:
         return self
@@ -66,46 +78,61 @@ class _Puller:
     def __exit__(self, *error: object) -> None:
         self._closed.set()
 
-    def send(self) -> None:
-        """Send whatever is not answered, the second time as a copy."""
-        silent = sorted(self.waiting)
+    def send(self, indices: Iterable[int]) -> None:
+        """Send these messages, the second time as copies."""
+        silent = sorted(indices)
         messages = [self._messages[index] for index in silent]
         if self._sent:
             messages = [
                 Message(message.content, message.metadata.dst_node_id, message.metadata.message_type)
                 for message in messages
             ]
-        identifiers = self._grid.push_messages(messages)
+        identifiers = self._push(messages)
         sent = {identifier: index for identifier, index in zip(identifiers, silent, strict=False) if identifier}
-        self._sent = self._sent | sent  # a new one, for the thread goes through the old one
+        self._sent |= sent
         self.waiting &= set(self._sent.values())
-        if not self._thread.ident:
-            self._thread.start()
+        threading.Thread(target=self._pull, args=[sent], daemon=True, name="replies").start()
+
+    def _push(self, messages: list[Message]) -> list[str]:
+        for _ in range(ATTEMPTS - 1):
+            with suppress(ObjectPushError):
+                return list(self._grid.push_messages(messages))
+        return list(self._grid.push_messages(messages))
 
     def next(self, seconds: float) -> Iterator[tuple[int, Message]]:
-        """The next reply with its index, if one comes in time. Raises what the grid raised."""
+        """The next replies with their indices, if any come in time. Raises what the grid raised."""
         try:
-            item = self._arrived.get(timeout=seconds)
+            replies = self._arrived.get(timeout=seconds)
         except queue.Empty:
             return
-        if isinstance(item, Exception):
-            raise item
-        index = self._sent.get(item.metadata.reply_to_message_id)
-        if index in self.waiting:
-            self.waiting.remove(index)
-            yield index, item
+        if isinstance(replies, Exception):
+            raise replies
+        lost = []
+        for reply in replies:
+            index = self._sent.get(reply.metadata.reply_to_message_id)
+            if index not in self.waiting:
+                continue
+            if reply.has_error() and reply.error.code in LOST and self._times(index) < ATTEMPTS:
+                lost.append(index)
+            else:
+                self.waiting.remove(index)
+                yield index, reply
+        if lost:
+            self.send(lost)
 
-    def _pull(self) -> None:
-        seen: set[str] = set()
-        while not self._closed.is_set():
-            asked = [name for name, index in self._sent.items() if name not in seen and index in self.waiting]
+    def _times(self, index: int) -> int:
+        return list(self._sent.values()).count(index)
+
+    def _pull(self, sent: dict[str, int]) -> None:
+        while asked := [name for name, index in sent.items() if index in self.waiting and not self._closed.is_set()]:
             try:
-                replies = list(self._grid.pull_messages(asked)) if asked else []
+                replies = list(self._grid.pull_messages(asked))
             except Exception as error:  # whoever waits raises it
                 self._arrived.put(error)
                 return
             for reply in replies:
-                seen.add(reply.metadata.reply_to_message_id)
-                self._arrived.put(reply)
-            if not replies:
+                sent.pop(reply.metadata.reply_to_message_id, None)
+            if replies:
+                self._arrived.put(replies)
+            else:
                 self._closed.wait(POLL_SECONDS)

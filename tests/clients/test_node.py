@@ -3,31 +3,23 @@
 import os
 import subprocess
 import sys
-import threading
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from flwr.app import ConfigRecord, Message, RecordDict
-from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
-from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
-from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
 from typer.testing import CliRunner
 
 import sottovoce
 from clients.home import Home
 from clients.node import Node
-from clients.supernode import OneForOne, Resending
 from pipeline.card import ClientCard
 from pipeline.contract import DataContract
-from pipeline.pace import PEER_PAUSE, Pace
 from privacy.errors import ColumnMissing, ConfigError, LedgerMissing, NotFound, SecretExposed
 from privacy.keys import Identity, write_secret
 from server.home import CoordinatorHome, ServerSettings
-from tests.support import LocalGrid, settings
+from tests.support import settings
 
 
 def make_card(name: str, number: int) -> ClientCard:
@@ -224,91 +216,3 @@ def test_a_node_without_its_ledger_does_not_start(node: Node) -> None:
     node.home.ledger.path.unlink()
     with pytest.raises(LedgerMissing):
         node.check()
-
-
-def test_a_supernode_looks_eagerly_only_while_messages_come() -> None:
-    now, slept = [1000.0], []
-    pace = Pace(PEER_PAUSE, clock=lambda: now[0], sleep=slept.append)
-    pulled = iter([None, 7, None])
-    pull = pace.watching(lambda: next(pulled))
-    for later in (0.0, 1.0, 59.0, 61.0):
-        now[0] = 1000.0 + later
-        if later < 59:
-            pull()
-        pace.sleep(3)
-    assert slept == [3, 0.25, 0.25, 3]
-    pace.sleep(0.5)
-    assert slept[-1] == 0.05, "its own processes are looked after all the time"
-
-
-class Link:
-    """A SuperLink that opens a session at each announcement and takes objects in the newest only."""
-
-    def __init__(self, wanted: set[str]) -> None:
-        self.sessions, self.arrived, self.wanted = 0, dict[str, bytes](), wanted
-        self.lost: list[str] = []
-
-    def send(self, *announced: object) -> tuple[set[str], str]:
-        assert announced == ("reply", "tree", 1.5)
-        self.sessions += 1
-        return self.wanted - set(self.arrived), str(self.sessions)
-
-    def push(self, run: int, session: str, name: str, content: bytes) -> None:
-        if session != str(self.sessions) or name in self.arrived:
-            raise ObjectPushError(name, run, session)
-        if name in self.lost:
-            self.lost.remove(name)
-            self.sessions += 1  # it has expired
-            raise ObjectPushError(name, run, session)
-        self.arrived[name] = content
-
-
-def test_a_reply_whose_upload_is_interrupted_is_announced_again_and_arrives_whole() -> None:
-    link = Link({"a", "b", "c"})
-    link.lost = ["b", "b", "c"]
-    again = Resending(link.send, link.push)
-    missing, session = again.send("reply", "tree", 1.5)
-    assert missing == {"a", "b", "c"}
-    for name in sorted(missing):
-        again.push(7, session, name, name.encode())
-    again.push(7, session, "a", b"a")  # its first answer was lost, so that Flower sends it once more
-    assert link.arrived == {"a": b"a", "b": b"b", "c": b"c"}
-
-
-def test_a_reply_that_cannot_be_sent_is_given_up_in_the_end() -> None:
-    link = Link({"a"})
-    link.lost = ["a"] * 100
-    again = Resending(link.send, link.push)
-    _, session = again.send("reply", "tree", 1.5)
-    with pytest.raises(ObjectPushError):
-        again.push(7, session, "a", b"a")
-
-
-def test_a_late_answer_to_another_message_does_not_leave_the_node_one_reply_behind() -> None:
-    internal = import_module("flwr.supernode.start_client_internal")
-    LocalGrid({})  # gives this process a run, which a message wants
-    store = InMemoryObjectStore()
-    state = InMemoryNodeState(store)
-    asked = [Message(RecordDict({"n": ConfigRecord({"n": number})}), 1, "query") for number in range(3)]
-    for message in asked:
-        message.metadata.__dict__.update(_message_id=message.object_id, _src_node_id=2)
-    answered: list[str] = []
-
-    def send(reply: Message, *_: object) -> tuple[set[str], str]:
-        answered.append(reply.metadata.reply_to_message_id)
-        return set(), "session"
-
-    def answer(message: Message) -> None:
-        internal._insert_message(Message(RecordDict(), reply_to=message), state, store)
-
-    both = OneForOne(lambda receive: 7 if receive() else None, internal._push_messages)
-    answer(asked[0])  # by the task that was ended
-    for message in asked[1:]:
-        assert both.pull(receive=lambda: (message, "tree")) == 7  # noqa: B023
-        later = threading.Timer(0.2, answer, [message])
-        later.start()
-        both.push(state=state, object_store=store, send=send, push_object=lambda *_: None)
-        later.join()
-        assert answered[-1] == message.metadata.message_id
-    assert answered == [message.metadata.message_id for message in asked]
-    assert both.pull(receive=lambda: None) is None

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from random import Random
 
 import psutil
 import pytest
@@ -179,11 +180,40 @@ def test_a_coordinator_whose_flower_state_is_lost_goes_on(deployment: Deployment
 def test_a_killed_service_of_the_coordinator_does_not_end_the_run(deployment: Deployment, service: str) -> None:
     run = deployment.run(deployment.config(200 + len(service), training__rounds=3))
     run.says("round 1/3")
-    names = {"superlink": "flower-superlink", "executor": "server.executor", "gateway": "server.gateway"}
-    victims = [p for p in family(deployment.processes["server"]) if names[service] in " ".join(p.cmdline())]
-    victims[0].kill()
+    kill_service(deployment, service)
     stages_done(deployment, run.ends())
     charged_once_for_one_model(deployment, 3)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_services_killed_in_round_after_round_do_not_end_the_run(deployment: Deployment, seed: int) -> None:
+    """At any moment of a round: messages on their way out, at work, replies on their way back."""
+    moments, rounds = Random(seed), 10  # noqa: S311
+    run = deployment.run(deployment.config(230 + seed, training__rounds=rounds))
+    for number in range(1, rounds):
+        run.says(f"round {number}/{rounds} ", 240)
+        time.sleep(moments.uniform(0, 2))
+        kill_service(deployment, moments.choice(["superlink", "superlink", "gateway"]))
+    said = run.ends()
+    stages_done(deployment, said)
+    assert said.count("3/3 clients") == rounds
+    charged_once_for_one_model(deployment, rounds)
+
+
+def kill_service(deployment: Deployment, service: str) -> None:
+    names = {"superlink": "flower-superlink", "executor": "server.executor", "gateway": "server.gateway"}
+
+    def victims() -> list[psutil.Process]:
+        return [
+            process
+            for process in family(deployment.processes["server"])
+            if process.is_running()
+            and process.status() != psutil.STATUS_ZOMBIE
+            and names[service] in " ".join(process.cmdline())
+        ]
+
+    wait_for(lambda: bool(victims()), 30, f"a {service}")
+    victims()[0].kill()
 
 
 @contextmanager
