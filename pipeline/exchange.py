@@ -124,7 +124,10 @@ class _Puller:
         return list(self._sent.values()).count(index)
 
     def _pull(self, sent: dict[str, int]) -> None:
-        while asked := [name for name, index in sent.items() if index in self.waiting and not self._closed.is_set()]:
+        while not self._closed.is_set():
+            asked = [name for name, index in sent.items() if index in self.waiting]
+            if not asked:
+                return
             try:
                 replies = list(self._grid.pull_messages(asked))
             except Exception as error:  # whoever waits raises it

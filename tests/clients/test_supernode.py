@@ -196,7 +196,7 @@ def test_a_late_answer_to_another_message_does_not_leave_the_node_one_reply_behi
     both = OneForOne(lambda receive: 7 if receive() else None, internal._push_messages)
     answer(asked[0])  # by the task that was ended
     for message in asked[1:]:
-        assert both.pull(receive=lambda: (message, "tree")) == 7  # noqa: B023
+        assert both.pull(receive=partial(tuple, [message, "tree"])) == 7
         later = threading.Timer(0.2, answer, [message])
         later.start()
         both.push(state=state, object_store=store, send=send, push_object=lambda *_: None)

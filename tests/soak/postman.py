@@ -38,7 +38,7 @@ class Postman:
 
     def __init__(self, gateway: int, root: Path, folder: Path, latest: float, seed: int = 0) -> None:
         self.port, self.counts, self.lose = free_port(), Counter[str](), 0
-        self._gateway, self._latest, self._random = gateway, latest, random.Random(seed)  # noqa: S311
+        self._gateway, self._latest, self._random = gateway, latest, random.Random(seed)
         self._again: list[tuple[int, bytes]] = []
         authority.issue(root, folder / "postman", ("localhost", "127.0.0.1"))
         app = Starlette(

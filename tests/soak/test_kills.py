@@ -26,7 +26,7 @@ def test_a_kill_at_any_moment_loses_at_most_the_round_in_progress(tmp_path: Path
         tmp_path / "stay.yaml", write_table(tmp_path), training__rounds=ROUNDS, training__local_epochs=60
     )
     place = ("--workspace", str(tmp_path / "w"))
-    draw, command, done = random.Random(seed), [*COMMAND, "simulate", str(config), *place], 0  # noqa: S311
+    draw, command, done = random.Random(seed), [*COMMAND, "simulate", str(config), *place], 0
     for kill in range(KILLS + 1):
         with (tmp_path / f"{kill}.out").open("w") as out:
             process = subprocess.Popen(command, stdout=out, stderr=out)
