@@ -31,6 +31,8 @@ def quiet_environment() -> None:
     }
     if not found_cluster() and "ray" not in sys.modules:
         defaults |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        # Ray replaces a loopback address by the machine's own, and then listens everywhere, unless clusters are off.
+        defaults |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
 

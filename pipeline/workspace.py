@@ -58,6 +58,11 @@ class Workspace:
         return self.root / "models"
 
     @property
+    def scratch(self) -> Path:
+        """Files that a running engine needs; nothing in it outlives the run."""
+        return self.root / "scratch"
+
+    @property
     def clients(self) -> Path:
         """Homes of simulated clients."""
         return self.root / "clients"

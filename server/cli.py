@@ -44,7 +44,7 @@ def serve(
         check_port(host, port)
     config = ServingConfig(host=host, port=port, replicas=replicas)
     stopped = threading.Event()
-    with ray_engine():
+    with ray_engine(space.scratch):
         url = start_endpoint(config, registry, chosen)
         schema = json.loads(champion.read("schema.json"))
         typer.echo(f"  {chosen} v{champion.version} answers at {url}/predict      Ctrl-C stops it")

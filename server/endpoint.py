@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
+from ray.serve._private import constants, replica
 
 from pipeline.engine import restore_home
 from pipeline.registry import Registered, Registry
@@ -20,6 +21,17 @@ from privacy.errors import SottovoceError
 from server.model import RowsRefused, ServedModel
 
 logger = logging.getLogger(__name__)
+
+
+def close_side_door() -> None:
+    """Keep this replica from opening Serve's port for calls between deployments: it listens on every interface and
+    unpickles what arrives. Nobody calls it, because Serve itself hands requests over by Ray.
+
+    Private API of ray, 2.60: ray.serve._private.replica.add_port_to_grpc_server. A test looks at every socket.
+    """
+    if not constants.RAY_SERVE_USE_GRPC_BY_DEFAULT:
+        replica.add_port_to_grpc_server = lambda server, address: 0
+
 
 api = FastAPI(title="Sottovoce", description="Predictions of a privately trained model.")
 
@@ -56,6 +68,7 @@ class Endpoint:
     ) -> None:
         """champion: what the registry says at this moment, so that the replica answers before it has opened it."""
         restore_home()
+        close_side_door()
         self._registry = registry
         self._name = name
         self._poll_seconds = poll_seconds
