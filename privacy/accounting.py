@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from privacy.errors import PlanInvalid
 
-Mechanism = Literal["sampled-gaussian", "gaussian", "none"]
+Mechanism = Literal["sampled-gaussian", "gaussian", "discrete-gaussian", "none"]
 
 _TOLERANCE = 3e-3
 """A calibrated noise multiplier costs between (1 - tolerance) epsilon and epsilon."""
@@ -32,8 +32,9 @@ class Release:
 
     noise_multiplier: standard deviation of the noise over the sensitivity. sampling_rate: probability with which
     a record takes part (Poisson), 1 for a plain Gaussian mechanism. unit: what is added or removed between
-    neighbours. `client` protects all that a client holds, so each of its records too. The meaning of a release never
-    changes: the ledger stores these five values.
+    neighbours. `client` protects all that a client holds, so each of its records too. discrete-gaussian: `count` whole
+    numbers of which a record changes each by one at most; noise_multiplier is the parameter of the discrete Gaussian
+    that is added to each. The meaning of a release never changes: the ledger stores these five values.
     """
 
     mechanism: Mechanism
@@ -43,7 +44,8 @@ class Release:
     unit: Literal["record", "client"] = "record"
 
     def event(self) -> Any:
-        """The `dp_accounting` event of this release."""
+        """The `dp_accounting` event of this release; of a discrete Gaussian the continuous one, whose Renyi divergences
+        are never below it (Canonne, Kamath and Steinke 2020, theorem 4)."""
         from dp_accounting import dp_event
 
         if self.mechanism == "none":
@@ -52,6 +54,28 @@ class Release:
         if self.mechanism == "sampled-gaussian":
             single = dp_event.PoissonSampledDpEvent(self.sampling_rate, single)
         return dp_event.SelfComposedDpEvent(single, self.count)
+
+    def losses(self, interval: float) -> Any:
+        """Its privacy loss distribution on a grid of `interval`, rounded so that it is never below the truth."""
+        from dp_accounting.pld import privacy_loss_distribution as pld
+
+        noise = self.noise_multiplier
+        if self.mechanism == "gaussian":
+            return pld.from_gaussian_mechanism(
+                noise / math.sqrt(self.count), value_discretization_interval=interval, use_connect_dots=True
+            )
+        if self.mechanism == "sampled-gaussian":
+            one = pld.from_gaussian_mechanism(
+                noise,
+                value_discretization_interval=interval,
+                sampling_prob=self.sampling_rate,
+                use_connect_dots=True,
+            )
+        else:
+            one = pld.from_discrete_gaussian_mechanism(
+                noise, value_discretization_interval=interval, use_connect_dots=True
+            )
+        return one.self_compose(self.count)
 
 
 def merged(releases: Iterable[Release]) -> tuple[Release, ...]:
@@ -84,12 +108,17 @@ def _epsilon(history: tuple[Release, ...], delta: float, accountant: str) -> flo
 
 def _pld(history: Iterable[Release], delta: float, interval: float) -> float:
     """Privacy loss distributions composed on a grid of `interval`: an upper bound, the closer the finer the grid."""
-    from dp_accounting.pld import PLDAccountant
-
-    composed = PLDAccountant(value_discretization_interval=interval)
+    composed: Any = None
     for release in history:
-        composed.compose(release.event())
-    return float(composed.get_epsilon(delta))
+        losses = _losses(release, interval)
+        composed = losses if composed is None else composed.compose(losses)
+    return float(composed.get_epsilon_for_delta(delta))
+
+
+@lru_cache(maxsize=16)
+def _losses(release: Release, interval: float) -> Any:
+    """Kept for what stands beside the release that is searched for, and for a ledger that is asked again."""
+    return release.losses(interval)
 
 
 @lru_cache(maxsize=256)
@@ -109,10 +138,18 @@ def _rdp_curve(release: Release) -> tuple[Any, Any]:
 
 
 @lru_cache(maxsize=4096)
-def calibrate(epsilon: float, delta: float, sampling_rate: float, count: int) -> float:
+def calibrate(
+    epsilon: float,
+    delta: float,
+    sampling_rate: float,
+    count: int,
+    mechanism: Mechanism | None = None,
+    beside: tuple[Release, ...] = (),
+) -> float:
     """A noise multiplier with which `count` sampled Gaussians cost `epsilon`, and at most 0.3 % less.
 
-    Raises PlanInvalid when epsilon or delta is out of range or no noise below 10^5 suffices.
+    mechanism: another one than the (sampled) Gaussian. beside: what reads the same records and is paid from the same
+    epsilon. Raises PlanInvalid when epsilon or delta is out of range or no noise below 10^5 suffices.
     """
     if not epsilon > 0 or not math.isfinite(epsilon):
         raise PlanInvalid(
@@ -124,11 +161,11 @@ def calibrate(epsilon: float, delta: float, sampling_rate: float, count: int) ->
         raise PlanInvalid(
             f"expected 0 < delta < 1, got {delta}", remedy="Choose a delta well below 1/rows.", travels=True
         )
-    mechanism: Mechanism = "sampled-gaussian" if sampling_rate < 1 else "gaussian"
+    chosen: Mechanism = mechanism or ("sampled-gaussian" if sampling_rate < 1 else "gaussian")
 
     @cache
     def cost(noise: float, interval: float = _INTERVAL) -> float:
-        return _pld((Release(mechanism, noise, sampling_rate, count),), delta, interval)
+        return _pld((Release(chosen, noise, sampling_rate, count), *beside), delta, interval)
 
     # A coarse grid of privacy losses is six times cheaper and off by a nearly constant factor: search there, and let
     # the fine grid have the last word.

@@ -3,9 +3,9 @@
     SottovoceError (1)
     |-- ConfigError (2)         ConfigUnknownKey
     |-- DataError (3)           SourceMissing  ColumnMissing  ContractViolated  ContractRefused  TooFewRows
-    |                           ForbiddenColumn
+    |                           ForbiddenColumn  SourceChanged
     |-- PrivacyError (4)        PlanInvalid  BudgetExhausted  ReplayRefused  SumRejected  SecretExposed  ActionForbidden
-    |   |                       KeyMismatch
+    |   |                       KeyMismatch  ClientUnknown
     |   `-- LedgerError         LedgerMissing  LedgerCorrupt  LedgerRolledBack
     |-- FederationError (5)     CohortTooSmall  ProtocolError  VersionMismatch  RevealDisagreement
     |                           RoundLost  ClientFailed
@@ -87,11 +87,15 @@ class ContractRefused(DataError):
 
 
 class TooFewRows(DataError):
-    headline = "this client has fewer rows than its minimum"
+    headline = "this client declares fewer rows than its minimum"
 
 
 class ForbiddenColumn(DataError):
     headline = "the contract asks for a column that may not be used"
+
+
+class SourceChanged(DataError):
+    headline = "the data of this client have changed since that snapshot was taken"
 
 
 class PrivacyError(SottovoceError):
@@ -125,6 +129,10 @@ class SecretExposed(PrivacyError):
 
 class KeyMismatch(PrivacyError):
     headline = "a public key in the roster is not the one this client knows"
+
+
+class ClientUnknown(PrivacyError):
+    headline = "the roster names a client that the owner of this one does not know"
 
 
 class LedgerError(PrivacyError):

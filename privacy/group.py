@@ -31,9 +31,13 @@ _WRAPPED_BYTES = 80
 
 @dataclass(frozen=True)
 class Terms:
-    """What the members of one generation of a group agree on; all of it is signed by the leader."""
+    """What the members of one generation of a group agree on; all of it is signed by the leader.
+
+    purpose: the only kind of sums that is sealed under this group's key.
+    """
 
     execution: str
+    purpose: str
     generation: int
     scheme: Scheme
     masks: bool
@@ -48,7 +52,7 @@ class Terms:
     def digest(self) -> bytes:
         """SHA-256 of the terms."""
         members = [[name, self.roster[name].hex()] for name in sorted(self.roster)]
-        listing = json.dumps([self.execution, self.generation, self.scheme, self.masks, members])
+        listing = json.dumps([self.execution, self.purpose, self.generation, self.scheme, self.masks, members])
         return hashlib.sha256(b"sottovoce group" + listing.encode()).digest()
 
 

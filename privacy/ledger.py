@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import hmac
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -116,28 +117,31 @@ class Ledger:
             return self._verified(file)
 
     def head(self) -> str:
-        """Hash of the last row: published with each update."""
+        """Hash of the last row. It is not for others: what is in a row could be guessed until its hash is met."""
         with self._locked() as file:
             self._verified(file)
             return self._head_path.read_text().strip()
 
-    def follows(self, head: str) -> None:
-        """Raise LedgerRolledBack unless `head`, once published, is the hash of one of the rows.
+    def follows(self, published: str, keyed: Callable[[str], str]) -> None:
+        """Raise LedgerRolledBack unless `published` is what `keyed` makes of the hash of one of the rows.
 
-        A ledger that was restored together with its head file is sound in itself; only who saw it before can tell.
+        keyed: a digest under a key of this client, which is all of a hash that is ever published. A ledger that was
+        restored together with its head file is sound in itself; only who saw it before can tell.
         """
         with self._locked() as file:
             self._verified(file)
             lines = os.pread(file, os.fstat(file).st_size, 0).splitlines()
-        if head not in (json.loads(line)["hash"] for line in lines):
+        if not any(hmac.compare_digest(published, keyed(json.loads(line)["hash"])) for line in reversed(lines)):
             raise LedgerRolledBack(
                 f"{self.path} lacks a row that this client published: it was deleted, or restored from a backup",
                 remedy=_RECOVERY,
             )
 
-    def spent(self, prefix: str = "") -> float:
-        """Epsilon at the policy's delta of the most exposed record, of all rows or those whose id starts so."""
-        return self._spent([row for row in self.rows() if row.id.startswith(prefix)])
+    def spent(self, prefix: str = "", beside: Sequence[Release] = ()) -> float:
+        """Epsilon at the policy's delta of the most exposed record, of all rows or those whose id starts so, and of
+        what every record was exposed to `beside` them."""
+        rows = [row for row in self.rows() if row.id.startswith(prefix)]
+        return self._spent(_with(rows, [(beside, EVERYONE)]) if rows and beside else rows)
 
     def affords(self, wanted: Sequence[Wanted]) -> None:
         """Raise BudgetExhausted if a whole run of `wanted` would exceed the policy."""

@@ -26,7 +26,7 @@ Unit = Literal["record", "client", "none"]
 
 ADJACENCY: dict[Unit, str] = {
     "record": "add/remove one record",
-    "client": "add/remove one client's data",
+    "client": "all of one client's data against none (zero-out)",
     "none": "no adjacency",
 }
 """Between which data sets a unit's epsilon holds. Replacing one record is removing and adding: about twice."""
@@ -34,11 +34,16 @@ ADJACENCY: dict[Unit, str] = {
 
 @dataclass(frozen=True)
 class DPPlan:
-    """How one client trains in one run. `examples` is the client's own row count and never leaves it.
+    """How one client trains in one run.
 
-    epsilon is the run's target; with `unit == "none"` it is infinite and the noise multiplier 0. weight, in (0, 1]:
-    what the client's update is multiplied by in the sum. cohort, colluders: among how many clients the noise is divided
-    and how many of them are not counted on; 1 and 0: the client adds all of the noise itself, in every step.
+    examples: training rows that the data owner declares, a public number. How many there are decides about nothing
+    here, so that no plan, weight, charge or refusal tells it: with more rows than declared batches are larger, with
+    fewer they are smaller, and each record is in a batch with `sampling_rate` all the same.
+
+    beside: what else of the run reads the training rows; it is paid from the same epsilon. epsilon is the run's target;
+    with `unit == "none"` it is infinite and the noise multiplier 0. weight, in (0, 1]: what the client's update is
+    multiplied by in the sum. cohort, colluders: among how many clients the noise is divided and how many of them are
+    not counted on; 1 and 0: the client adds all of the noise itself, in every step.
     """
 
     unit: Unit
@@ -54,6 +59,7 @@ class DPPlan:
     weight: float = 1.0
     cohort: int = 1
     colluders: int = 0
+    beside: tuple[Release, ...] = ()
 
     @classmethod
     def record_level(
@@ -67,17 +73,22 @@ class DPPlan:
         rounds: int,
         clipping_norm: float,
         weight_cap: int = 1,
+        beside: tuple[Release, ...] = (),
     ) -> DPPlan:
-        """DP-SGD whose whole run costs at most (epsilon, delta) for each record. Raises PlanInvalid."""
+        """DP-SGD whose whole run, `beside` included, costs at most (epsilon, delta) for each record.
+
+        Raises PlanInvalid.
+        """
         shape = cls._shape(examples, expected_batch, epochs)
         if delta >= 1 / examples:
             raise PlanInvalid(
-                f"delta {delta} is not below one over the number of training rows",
+                f"delta {delta} is not below one over the {examples:,} training rows that the client declares",
                 remedy="A delta that large permits releasing whole records: choose a smaller privacy.delta.",
+                travels=True,
             )
         if not clipping_norm > 0:
             raise PlanInvalid(f"expected clipping_norm > 0, got {clipping_norm}", travels=True)
-        noise = calibrate(epsilon, delta, shape["sampling_rate"], shape["steps_per_round"] * rounds)
+        noise = calibrate(epsilon, delta, shape["sampling_rate"], shape["steps_per_round"] * rounds, None, beside)
         return cls(
             unit="record",
             rounds=rounds,
@@ -86,6 +97,7 @@ class DPPlan:
             epsilon=epsilon,
             delta=delta,
             weight=min(examples, weight_cap) / weight_cap,
+            beside=beside,
             **shape,
         )
 
@@ -148,7 +160,7 @@ class DPPlan:
     @staticmethod
     def _shape(examples: int, expected_batch: int, epochs: int) -> dict[str, Any]:
         if examples < 1:
-            raise PlanInvalid("there are no training rows", travels=True)
+            raise PlanInvalid("the client declares no training rows", travels=True)
         batch = min(expected_batch, examples)
         # Steps are rounded up from rows over batch, never derived from 1/len(loader): that loses steps.
         return {
@@ -192,18 +204,31 @@ class DPPlan:
     def evaluation(self) -> Release:
         """The release of counts on the held-out rows.
 
-        At record level those rows took no part in training, so they have the whole (epsilon, delta) to themselves.
+        At record level those rows took no part in training, so they have the whole (epsilon, delta) to themselves and
+        to what is beside.
         """
         if self.unit == "client":
             return self._updates(1)
-        return counts_release(None if self.unit == "none" else self.epsilon, self.delta)
+        return counts_release(None if self.unit == "none" else self.epsilon, self.delta, self.beside)
 
     def _updates(self, count: int) -> Release:
         return Release("gaussian", self.noise_multiplier, 1.0, count, "client")
 
 
-def counts_release(epsilon: float | None, delta: float) -> Release:
-    """Counts in which one record changes one cell by one (L2 sensitivity 1); None: without noise."""
+def counts_release(epsilon: float | None, delta: float, beside: tuple[Release, ...] = ()) -> Release:
+    """Counts of which one record changes one by one; None: without noise. Raises PlanInvalid."""
     if epsilon is None:
         return Release("none", 0.0)
-    return Release("gaussian", calibrate(epsilon, delta, 1.0, 1))
+    return Release("discrete-gaussian", calibrate(epsilon, delta, 1.0, 1, "discrete-gaussian", beside))
+
+
+def checks_release(epsilon: float | None, delta: float, share: float, touched: int) -> Release:
+    """Counts of which one record changes `touched` by one each, that alone cost `share` of epsilon; None: no noise.
+
+    Raises PlanInvalid.
+    """
+    if epsilon is None:
+        return Release("none", 0.0)
+    return Release(
+        "discrete-gaussian", calibrate(share * epsilon, delta, 1.0, touched, "discrete-gaussian"), 1.0, touched
+    )

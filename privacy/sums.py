@@ -36,16 +36,27 @@ class Holder:
     @property
     def mark(self) -> str:
         """Of this very group, in a file name: coefficients made for one group mean nothing in another."""
-        return derive(self._group.master, "mark", self._group.terms.digest.hex())[:8].hex()
+        return derive(self._group.master, "mark", self._group.terms.digest.hex())[:16].hex()
+
+    def salt(self, what: str) -> bytes:
+        """32 bytes that all members put before a result when they vouch for its digest: who adds could otherwise try
+        what the result of few counts may be until it meets the digest."""
+        return derive(self._group.master, "salt", what)
+
+    def permit(self, statement: Statement) -> None:
+        """Raise SumRejected unless the cohort is this client and other members, once each."""
+        cohort = set(statement.cohort)
+        members = set(self._group.terms.roster)
+        if self._name not in cohort or not cohort <= members or len(cohort) != len(statement.cohort):
+            raise SumRejected(
+                "the cohort of the sum is not this client and other members of its group, once each", travels=True
+            )
 
     # -- coefficients ------------------------------------------------------------------------------------------------
     def seal(self, coefficients: Words, statement: Statement) -> bytes:
         """An upload of integers below t. Raises SumRejected unless the cohort is this client and other members."""
-        terms, cohort = self._group.terms, set(statement.cohort)
-        if self._name not in cohort or not cohort <= set(terms.roster) or len(cohort) != len(statement.cohort):
-            raise SumRejected(
-                "the cohort of the sum is not this client and other members of its group, once each", travels=True
-            )
+        self.permit(statement)
+        terms = self._group.terms
         form = self._form(len(coefficients))
         blocks = np.zeros((form.blocks, DEGREE), dtype=np.uint64)
         data = np.zeros(form.blocks * DATA, dtype=np.uint64)

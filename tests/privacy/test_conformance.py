@@ -117,7 +117,7 @@ def divided_by_the_actual_batch(monkeypatch: pytest.MonkeyPatch) -> None:
         real(self, features, labels, loss)
         for p in self._model.parameters():
             if p.grad is not None and len(features):
-                p.grad *= 16 / len(features) * 16
+                p.grad *= 16 / len(features)
 
     monkeypatch.setattr(ClippedGradients, "clipped_sum", mean)
 

@@ -9,7 +9,7 @@ from privacy.group import Group, Offer, Terms
 from privacy.keys import Identity, PublicKeys
 
 IDENTITIES = {name: Identity(bytes([number]) * 64) for number, name in enumerate("abc", start=1)}
-TERMS = Terms("e1", 1, "bfv", True, {name: identity.public for name, identity in IDENTITIES.items()})
+TERMS = Terms("e1", "train", 1, "bfv", True, {name: identity.public for name, identity in IDENTITIES.items()})
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,6 @@ def test_a_key_of_low_order_is_refused(group: Group) -> None:
 def test_a_roster_too_large_for_exact_sums_is_refused() -> None:
     roster = dict.fromkeys(map(str, range(10)), IDENTITIES["a"].public)
     assert replace(TERMS, roster=roster).layout.cohort == 10
-    assert Terms("e", 1, "bfv", False, roster).digest != TERMS.digest
+    assert Terms("e", "train", 1, "bfv", False, roster).digest != TERMS.digest
     with pytest.raises(PlanInvalid):
         type(TERMS.layout).for_cohort(10**7)

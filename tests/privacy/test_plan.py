@@ -124,7 +124,7 @@ def test_impossible_budgets_are_named(epsilon: float, delta: float) -> None:
 
 def test_delta_above_one_over_rows_and_no_rows_are_refused() -> None:
     shape = {"epsilon": 1.0, "expected_batch": 10, "epochs": 1, "rounds": 1, "clipping_norm": 1.0}
-    with pytest.raises(PlanInvalid, match="one over the number"):
+    with pytest.raises(PlanInvalid, match="not below one over the 100 training rows"):
         DPPlan.record_level(delta=0.02, examples=100, **shape)  # type: ignore[arg-type]
     with pytest.raises(PlanInvalid, match="no training rows"):
         DPPlan.record_level(delta=1e-5, examples=0, **shape)  # type: ignore[arg-type]

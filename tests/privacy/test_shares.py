@@ -23,7 +23,7 @@ from privacy.sums import Adder, Holder
 NAMES = ("a", "b", "c", "d", "e")
 STATEMENT = Statement("e1", "train", 1, NAMES, "terms")
 IDENTITIES = {name: Identity(bytes([number + 1]) * 64) for number, name in enumerate(NAMES)}
-TERMS = Terms("e1", 1, "bfv", True, {name: one.public for name, one in IDENTITIES.items()})
+TERMS = Terms("e1", "train", 1, "bfv", True, {name: one.public for name, one in IDENTITIES.items()})
 SHAPE: dict[str, Any] = {"examples": 500, "expected_batch": 50, "epochs": 1}
 Array = np.ndarray[tuple[int], np.dtype[np.float64]]
 
@@ -118,7 +118,7 @@ def test_one_client_adds_at_most_the_clipping_norm(
 
 def test_levels_too_coarse_for_the_norm_are_refused() -> None:
     crowd = {f"c{number}": Identity(bytes([number + 1, 1]) * 32) for number in range(60)}
-    terms = Terms("e1", 1, "bfv", True, {name: one.public for name, one in crowd.items()})
+    terms = Terms("e1", "train", 1, "bfv", True, {name: one.public for name, one in crowd.items()})
     holder = Holder(Group.create(terms), crowd["c0"], "c0")
     statement = Statement("e1", "train", 1, tuple(crowd))
     with pytest.raises(PlanInvalid, match="alone exceeds the clipping norm"):

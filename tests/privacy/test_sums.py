@@ -56,7 +56,7 @@ class Party:
 
 def party(scheme: wire.Scheme, masks: bool) -> Party:
     identities = {name: identity(number) for number, name in enumerate(NAMES)}
-    terms = Terms("e1", 1, scheme, masks, {name: one.public for name, one in identities.items()})
+    terms = Terms("e1", "train", 1, scheme, masks, {name: one.public for name, one in identities.items()})
     group = Group.create(terms)
     return Party(group, {name: Holder(group, one, name) for name, one in identities.items()})
 
@@ -311,7 +311,7 @@ def test_counts_are_exact_negative_ones_too(three: Party) -> None:
 def test_two_thousand_clients_are_summed_exactly() -> None:
     names = tuple(f"c{number:04}" for number in range(2000))
     identities = {name: identity(number) for number, name in enumerate(names)}
-    terms = Terms("e1", 1, "bfv", False, {name: one.public for name, one in identities.items()})
+    terms = Terms("e1", "train", 1, "bfv", False, {name: one.public for name, one in identities.items()})
     group = Group.create(terms)
     statement = Statement("e1", "train", 1, names)
     adder = Adder("bfv", terms.layout, statement, terms.layout.coefficients(9))
