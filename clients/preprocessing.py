@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from pipeline.features import FeatureSpec, Matrix
 from pipeline.files import read_json, write_atomically
 from pipeline.packing import Blobs
 from pipeline.protocol import PreprocessReply, PreprocessRequest
-from privacy.errors import SourceMissing
+from privacy.errors import ProtocolError
 from privacy.population import Population
 
 
@@ -28,12 +29,32 @@ class Split:
     population: Population
 
 
+@dataclass(frozen=True)
+class Features:
+    """Features on disk, made from a snapshot of the source as it is now. Nothing of them was read yet."""
+
+    folder: Path
+    basis: str
+
+    def population(self, which: Literal["training", "held-out"], holdout: float) -> Population:
+        """Records whose place is below `holdout` are held out; the others train."""
+        low, high = (holdout, 1.0) if which == "training" else (0.0, holdout)
+        return Population(low, high, self.basis)
+
+    def split(self, which: Literal["training", "held-out"], holdout: float) -> Split:
+        """The records themselves: to be called after the charge."""
+        arrays = load_file(self.folder / "data.safetensors")
+        cut = int(np.searchsorted(arrays["places"], holdout))
+        rows = slice(cut, None) if which == "training" else slice(None, cut)
+        return Split(arrays["features"][rows], arrays["labels"][rows], self.population(which, holdout))
+
+
 def preprocess(home: Home, request: PreprocessRequest, blobs: Blobs) -> tuple[PreprocessReply, Blobs]:
     """Features of every record, ordered by place, in a safetensors file named by its digest."""
-    home.permit_data(request.spec)
+    home.permit_data(request.spec, request.holdout)
     snapshot = load_snapshot(home, request.snapshot)
     digest = home.digest(b"features", request.snapshot.encode(), request.spec.model_dump_json().encode())
-    folder = home.root / "features" / digest
+    folder = home.snapshots.features(request.snapshot, digest)
     if not (folder / "manifest.json").exists():
         arrays = {
             "features": request.spec.matrix(snapshot.frame),
@@ -47,20 +68,18 @@ def preprocess(home: Home, request: PreprocessRequest, blobs: Blobs) -> tuple[Pr
     return PreprocessReply(features=digest), {}
 
 
-def load_split(home: Home, features: str, which: Literal["training", "held-out"], holdout: float) -> Split:
-    """Records whose place is below `holdout` are held out; the others train.
+def find_features(home: Home, features: str, spec: FeatureSpec, holdout: float) -> Features:
+    """Features of the source as it is now, for a run over `spec`.
 
-    Raises SourceMissing; ForbiddenColumn, ContractRefused when the owner has changed what runs may have.
+    Raises SourceChanged; ForbiddenColumn, ContractRefused when the owner has changed what runs may have;
+    ProtocolError when they were made by another spec.
     """
-    folder = home.root / "features" / features
-    try:
-        manifest = read_json(folder / "manifest.json")
-        home.permit_data(FeatureSpec.model_validate(manifest["spec"]))
-        arrays = load_file(folder / "data.safetensors")
-        basis = str(manifest["basis"])
-    except FileNotFoundError:
-        raise SourceMissing("this client does not have those features", travels=True) from None
-    cut = int(np.searchsorted(arrays["places"], holdout))
-    rows = slice(cut, None) if which == "training" else slice(None, cut)
-    low, high = (holdout, 1.0) if which == "training" else (0.0, holdout)
-    return Split(arrays["features"][rows], arrays["labels"][rows], Population(low, high, basis))
+    home.permit_data(spec, holdout)
+    found = next(home.root.glob(f"snapshots/*/features/{features}/manifest.json"), None)
+    if found is None:
+        raise home.snapshots.outdated()
+    manifest = read_json(found)
+    home.snapshots.current(str(manifest["snapshot"]))
+    if FeatureSpec.model_validate(manifest["spec"]) != spec:
+        raise ProtocolError("the features were made by another spec than the request names", travels=True)
+    return Features(found.parent, str(manifest["basis"]))

@@ -11,6 +11,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pipeline.cells import text_of
+
 
 class Frozen(BaseModel):
     """A value: immutable, unknown keys refused."""
@@ -57,8 +59,9 @@ class Categorical(Frozen):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        if len(set(self.categories)) != len(self.categories):
-            twice = sorted({name for name in self.categories if self.categories.count(name) > 1})
+        names = [text_of(name) for name in self.categories]  # 1 and 1.0 are one cell
+        if len(set(names)) != len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
             raise ValueError(f"categories must be distinct; twice: {', '.join(twice)}")
         if self.example is not None and self.example not in self.categories:
             raise ValueError(f"example {self.example!r} is not one of the categories")
@@ -87,7 +90,7 @@ class DataContract(Frozen):
         description="Columns that must not become features, each with the reason (known only afterwards, leaks).",
     )
     holdout: float = Field(0.2, gt=0, lt=1, description="Fraction of records held out for evaluation.")
-    min_rows: int = Field(100, ge=2, description="A client with fewer rows does not take part.")
+    min_rows: int = Field(100, ge=2, description="A client that declares fewer rows does not take part.")
 
     @model_validator(mode="after")
     def _sound(self) -> Self:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from pipeline.cells import numbers, text_of, texts
 from pipeline.contract import Column, DataContract, Frozen, Label, Numeric
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class FeatureSpec(Frozen):
 
     def labels(self, frame: pd.DataFrame) -> Matrix:
         """1 for the positive class, else 0; float32 [rows]."""
-        return np.asarray(frame[self.label.column].isin(self.label.positive), dtype=np.float32)
+        return positives(self.label, frame[self.label.column]).astype(np.float32)
 
     def frame(self, rows: list[dict[str, Any]]) -> pd.DataFrame:
         """Named raw rows as the table `matrix` expects."""
@@ -58,15 +59,23 @@ class FeatureSpec(Frozen):
         return pd.DataFrame(table)
 
 
+def positives(label: Label, values: pd.Series) -> npt.NDArray[np.bool_]:
+    """Whether each cell holds one of the positive names."""
+    names = {text_of(name) for name in label.positive}
+    return np.fromiter((text in names for text in texts(values)), dtype=np.bool_, count=len(values))
+
+
 def _encode(column: Column, values: pd.Series) -> Matrix:
     import pandas as pd
 
     if isinstance(column, Numeric):
-        raw = values.to_numpy(dtype=np.float64, na_value=np.nan)
+        raw = numbers(values)
         unknown = ~np.isfinite(raw) | np.isin(raw, column.unknown)
-        scaled = (np.clip(raw, column.low, column.high) - column.low) / (column.high - column.low)
+        inside = np.clip(np.where(unknown, column.low, raw), column.low, column.high)
+        scaled = (inside - column.low) / (column.high - column.low)
         return np.stack([np.where(unknown, 0.0, scaled), unknown], axis=1).astype(np.float32)
-    codes = pd.Index(column.categories, dtype="str").get_indexer(pd.Index(values, dtype="str"))
+    names = pd.Index([text_of(name) for name in column.categories], dtype=object)
+    codes = names.get_indexer(pd.Index(texts(values), dtype=object))
     places = np.where(codes < 0, len(column.categories), codes)
     hot = np.zeros((len(places), len(column.categories) + 1), dtype=np.float32)
     hot[np.arange(len(places)), places] = 1.0
