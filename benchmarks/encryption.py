@@ -83,7 +83,7 @@ def ours(parameters: int, clients: int, masks: bool) -> Cost:
     """The least of each phase over several rounds."""
     names = tuple(f"c{number}" for number in range(clients))
     identities = {name: Identity(bytes([number + 1]) * 64) for number, name in enumerate(names)}
-    terms = Terms("benchmark", 1, "bfv", masks, {name: one.public for name, one in identities.items()})
+    terms = Terms("benchmark", "train", 1, "bfv", masks, {name: one.public for name, one in identities.items()})
     group = Group.create(terms)
     updates = [np.random.default_rng(n).uniform(-1, 1, parameters) for n in range(clients)]
     holders = {name: Holder(group, identities[name], name) for name in names}
@@ -186,7 +186,7 @@ def memory() -> None:
     process, libc = psutil.Process(), ctypes.CDLL(None)
     names = ("c0", "c1")
     identities = {name: Identity(bytes([number + 1]) * 64) for number, name in enumerate(names)}
-    terms = Terms("benchmark", 1, "bfv", True, {name: one.public for name, one in identities.items()})
+    terms = Terms("benchmark", "train", 1, "bfv", True, {name: one.public for name, one in identities.items()})
     group = Group.create(terms)
     sizes = []
     for number in range(1, 1001):

@@ -15,11 +15,12 @@ import numpy as np
 import yaml
 
 from clients.home import Home
-from clients.preprocessing import Split, load_split
+from clients.preprocessing import Split, find_features
 from pipeline import model as models
 from pipeline.config import Config
 from pipeline.configfile import load_config
 from pipeline.engine import ray_engine
+from pipeline.features import FeatureSpec
 from pipeline.progress import silent
 from pipeline.workspace import Workspace
 from simulations.cli import DEFAULT_CONFIG
@@ -88,13 +89,10 @@ def _splits(workspace: Workspace, config: Config) -> list[tuple[Split, Split]]:
     splits = []
     for root in sorted(path for path in workspace.clients.iterdir() if path.is_dir()):
         home = Home(root)
-        newest = max((root / "features").iterdir(), key=lambda path: path.stat().st_mtime).name
-        splits.append(
-            (
-                load_split(home, newest, "training", config.data.holdout),
-                load_split(home, newest, "held-out", config.data.holdout),
-            )
-        )
+        made = root.glob("snapshots/*/features/*")
+        newest = max(made, key=lambda path: path.stat().st_mtime).name
+        found = find_features(home, newest, FeatureSpec.of(config.data), config.data.holdout)
+        splits.append((found.split("training", config.data.holdout), found.split("held-out", config.data.holdout)))
     return splits
 
 

@@ -22,12 +22,23 @@ from clients.home import Home
 from pipeline import protocol
 from pipeline.packing import pack, unpack
 from pipeline.protocol import Action
-from privacy.errors import ClientFailed, named
+from privacy.errors import (
+    ClientFailed,
+    CohortTooSmall,
+    ContractRefused,
+    ForbiddenColumn,
+    PrivacyError,
+    ProtocolError,
+    named,
+)
 
 logger = logging.getLogger(__name__)
 
 CLIENT_ERROR = 1000
 """Flower error code of a named error; its reason is JSON with `code` and `message`."""
+
+ALERTING = (PrivacyError, CohortTooSmall, ContractRefused, ForbiddenColumn, ProtocolError)
+"""What an honest coordinator seldom runs into, and its owner wants to know of."""
 
 app = ClientApp()
 
@@ -59,14 +70,17 @@ def handle(action: Action, message: Message, context: Context) -> Message:
         raise
     except BaseException as error:  # the trust boundary: whatever was raised may quote data; a panic is no Exception
         if home is not None:
-            _log(home, action, error)
+            _log(home, action, message, error)
         code, text = (named(error) or ClientFailed("")).travelling()
         return Message(Error(CLIENT_ERROR, json.dumps({"code": code, "message": text})), reply_to=message)
 
 
-def _log(home: Home, action: Action, error: BaseException) -> None:
+def _log(home: Home, action: Action, message: Message, error: BaseException) -> None:
+    """For the owner: the full text, and a count of what was refused on privacy grounds."""
     try:
         home.log(f"{action}: {''.join(traceback.format_exception(error))}")
+        if isinstance(found := named(error), ALERTING):
+            home.alerts.note(found.code, action.name.lower(), f"run {message.metadata.run_id:x}", found.cause)
     except OSError:
         logger.warning("the client log cannot be written")
 

@@ -61,7 +61,7 @@ def verify(homes: Homes = None) -> None:
 
 def plan(
     config: Annotated[Path, typer.Argument(help="Configuration of the run.")],
-    rows: Annotated[int, typer.Option(min=1, help="Training rows of the client.")] = 10_000,
+    rows: Annotated[int, typer.Option(min=1, help="Training rows that the client declares.")] = 10_000,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting.")] = None,
     home: Annotated[Path | None, typer.Option(help="Client home: also says what is left in its ledger after.")] = None,
 ) -> None:
@@ -84,7 +84,7 @@ def plan(
     console.print(_how(made))
     console.print()
     console.print(_stages(forecast))
-    console.print("  all other stages release outcomes of checks only, and charge nothing")
+    console.print("  each is what the stage costs alone; together they make the epsilon above. No other stage charges")
     if home:
         _left_after(console, forecast, home)
     console.print()

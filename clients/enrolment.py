@@ -6,7 +6,7 @@ from clients.home import Home
 from pipeline.code import code_digest
 from pipeline.packing import Blobs
 from pipeline.protocol import JoinReply, JoinRequest, own_version
-from privacy.errors import SourceMissing, VersionMismatch
+from privacy.errors import VersionMismatch
 
 
 def join(home: Home, request: JoinRequest, blobs: Blobs) -> tuple[JoinReply, Blobs]:
@@ -17,17 +17,13 @@ def join(home: Home, request: JoinRequest, blobs: Blobs) -> tuple[JoinReply, Blo
             remedy="Install the same version on both sides.",
             travels=True,
         )
-    try:
-        state = home.policy.source.stat()
-    except OSError:
-        raise SourceMissing(f"{home.policy.source} cannot be read") from None
     home.ledger.rows()  # a damaged ledger is refused before anything is planned
-    source = f"{home.policy.source} {state.st_size} {state.st_mtime_ns} {home.policy.model_dump_json()}"
+    epoch = home.snapshots.refresh()
     reply = JoinReply(
         name=home.policy.name,
         version=own_version(),
         code=code_digest("clients.app"),
         public_keys=home.identity.public.hex(),
-        fingerprint=home.digest(source.encode()),
+        fingerprint=home.digest(epoch.encode(), home.policy.model_dump_json().encode()),
     )
     return reply, {}

@@ -11,8 +11,8 @@ import numpy as np
 
 from clients.execution import Counts, ExecutionState, blob, sealed_once
 from clients.home import Home
-from clients.planning import evaluation_of
-from clients.preprocessing import load_split
+from clients.planning import checks_of, evaluation_of
+from clients.preprocessing import find_features
 from pipeline import model as models
 from pipeline.features import Matrix
 from pipeline.packing import Blobs, weights_from
@@ -32,11 +32,13 @@ SPREAD = 3.0
 def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> tuple[EvaluateReply, Blobs]:
     """Raises BudgetExhausted, PlanInvalid, CohortTooSmall, RoundLost, LedgerRolledBack, ProtocolError."""
     home.policy.permit_model(models.parameter_count(request.model, request.spec.width))
+    home.policy.permit_privacy(request.privacy)
     state = ExecutionState(home, request.execution)
     charge = f"{request.execution}/evaluate/1"
-    if request.seen is not None:
-        home.ledger.follows(request.seen)
-    release, shares = evaluation_of(request.privacy, request.training, request.shares)
+    home.show_ledger(request.seen)
+    features = find_features(home, request.features, request.spec, request.holdout)
+    beside = checks_of(request.privacy, request.checks_share, len(request.spec.columns))
+    release, shares = evaluation_of(request.privacy, request.training, request.shares, beside)
     terms = agreed(request.basis, state.membership.agreed_noise(request.attempt, shares))
     noise = release.noise_multiplier if shares is None else ONE_CLIENT * shares.deviation / shares.clipping_norm
     statement = state.membership.statement("evaluate", 1, request.attempt, terms)
@@ -45,12 +47,15 @@ def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> t
     if (made := state.stored(key, holder)) is None:
         if home.ledger.has(charge):
             raise RoundLost("this evaluation was charged and then interrupted here; it is not made twice", travels=True)
-        split = load_split(home, request.features, "held-out", request.holdout)
         content = blob(blobs, "weights")
         if basis_of(content) != request.basis:
             raise ProtocolError("the weights are not those that the request names", travels=True)
         weights = weights_from(content, models.parameter_count(request.model, request.spec.width))
-        home.ledger.reserve(charge, [release], EVERYONE if shares else split.population)
+        holder.permit(statement)
+        population = features.population("held-out", request.holdout)
+        home.ledger.reserve(charge, [release], EVERYONE if shares else population)
+        state.note_beside(beside)
+        split = features.split("held-out", request.holdout)
         scores = models.scores(request.model, request.spec.width, weights, split.features)
         counts = score_counts(scores, split.labels, request.evaluation.bins).reshape(-1)
         if shares:
@@ -60,7 +65,7 @@ def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> t
         made = holder.integers(counts)
         state.store(key, holder, made)
     home.ledger.commit(charge)
-    reply = EvaluateReply(head=home.ledger.head(), noise=noise)
+    reply = EvaluateReply(head=home.published_head, noise=noise)
     return reply, {"sealed": holder.seal(made, statement)}
 
 

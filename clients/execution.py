@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -17,8 +18,9 @@ import numpy as np
 
 from clients.home import Home
 from clients.membership import Membership
-from pipeline.files import write_atomically
+from pipeline.files import read_json, write_atomically
 from pipeline.protocol import SumRef
+from privacy.accounting import Release
 from privacy.errors import ProtocolError, ReplayRefused, SumRejected
 from privacy.group import Group
 from privacy.plan import DPPlan
@@ -28,7 +30,11 @@ from privacy.statement import Statement, next_basis
 from privacy.stream import Words
 from privacy.sums import Holder
 
+SALT_BYTES = 32
 KEPT_EXECUTIONS = 8
+"""Executions whose end is kept, so that they can be asked for their result again."""
+OPEN_EXECUTIONS, IDLE_SECONDS = 256, 30 * 24 * 3600
+"""Executions that have not ended: how many there may be, and for how long one may rest before it is over."""
 
 Weights = np.ndarray[tuple[int], np.dtype[np.float32]]
 Counts = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -59,33 +65,77 @@ class ExecutionState:
     def membership(self) -> Membership:
         return Membership(self.home, self.id, self.folder)
 
+    def begin(self) -> None:
+        """Raise ReplayRefused for an execution that is over, or that was charged and has lost its keys: under a second
+        set of keys a second sum of it could be opened."""
+        if self.membership.generation:
+            return
+        if self.id in self.home.ended or any(row.id.startswith(f"{self.id}/") for row in self.home.ledger.rows()):
+            raise ReplayRefused("this execution is over at this client; it is not begun again", travels=True)
+        others = [folder for folder in self._others() if not (folder / "result").exists()]
+        if len(others) >= OPEN_EXECUTIONS:
+            raise ProtocolError(
+                f"{len(others)} executions have not ended here",
+                remedy="The data owner can end them: sottovoce client forget --executions.",
+                travels=True,
+            )
+
     def join(self, group: Group) -> None:
         """Keep the keys of a group, and let go of executions long past."""
         self.membership.join(group)
         self._prune()
 
     def open_values(self, ref: SumRef, sealed: bytes, purpose: str, count: int, bound: float) -> Floats:
-        """The verified sum of `count` real values. Raises CohortTooSmall, SumRejected, ReplayRefused."""
+        """The verified sum of `count` real values. Raises CohortTooSmall, SumRejected, ProtocolError."""
         statement = self.membership.referred(purpose, ref)
-        values = self.membership.holder(ref.generation).open_values(sealed, statement, ref.clients, count, bound)
-        self.membership.note_opening(statement, sealed)
-        return values
+        holder = self.membership.holder(ref.generation)
+        return self.membership.open(
+            statement,
+            ref,
+            sealed,
+            f"values {count} {bound!r}",
+            lambda: holder.open_values(sealed, statement, ref.clients, count, bound),
+        )
 
     def open_counts(self, ref: SumRef, sealed: bytes, purpose: str, count: int) -> Counts:
-        """The verified sum of `count` integers. Raises CohortTooSmall, SumRejected, ReplayRefused."""
+        """The verified sum of `count` integers. Raises CohortTooSmall, SumRejected, ProtocolError."""
         statement = self.membership.referred(purpose, ref)
-        counts = self.membership.holder(ref.generation).open_integers(sealed, statement, ref.clients, count)
-        self.membership.note_opening(statement, sealed)
-        return counts
+        holder = self.membership.holder(ref.generation)
+        return self.membership.open(
+            statement,
+            ref,
+            sealed,
+            f"integers {count}",
+            lambda: holder.open_integers(sealed, statement, ref.clients, count),
+        )
 
     # -- the plan ----------------------------------------------------------------------------------------------------
-    def plan(self) -> DPPlan | None:
-        """The plan fixed in this execution's first round."""
+    def plan(self, settings: str) -> DPPlan | None:
+        """The plan fixed in this execution's first round. Raises ProtocolError for other `settings` than it had."""
         path = self.folder / "plan.json"
-        return DPPlan(**json.loads(path.read_text())) if path.exists() else None
+        if not path.exists():
+            return None
+        fixed = read_json(path)
+        if fixed["settings"] != settings:
+            raise ProtocolError("other settings than in the first round of this execution", travels=True)
+        fields = fixed["plan"]
+        return DPPlan(**{**fields, "beside": tuple(Release(**release) for release in fields["beside"])})
 
-    def fix_plan(self, plan: DPPlan) -> None:
-        write_atomically(self.folder / "plan.json", json.dumps(asdict(plan)).encode())
+    def fix_plan(self, plan: DPPlan, settings: str) -> None:
+        """After the first charge: who only probes leaves nothing behind."""
+        content = {"settings": settings, "plan": asdict(plan)}
+        write_atomically(self.folder / "plan.json", json.dumps(content).encode())
+
+    def note_beside(self, releases: Sequence[Release]) -> None:
+        """What else of the run has read the records of this execution."""
+        content = [asdict(release) for release in releases]
+        write_atomically(self.folder / "beside.json", json.dumps(content).encode())
+
+    def spent(self) -> float:
+        """Epsilon of this execution and of what stands beside it, for its most exposed record."""
+        path = self.folder / "beside.json"
+        beside = [Release(**fields) for fields in json.loads(path.read_text())] if path.exists() else []
+        return self.home.ledger.spent(f"{self.id}/", beside)
 
     # -- the global model --------------------------------------------------------------------------------------------
     def model(self) -> GlobalModel | None:
@@ -103,9 +153,9 @@ class ExecutionState:
     def advance(self, model: GlobalModel, sums: Sequence[SumRef], blobs: dict[str, bytes], bound: float) -> GlobalModel:
         """`model` after the weighted mean update of every sum it has not seen; saved.
 
-        Raises CohortTooSmall, SumRejected, ReplayRefused, ProtocolError.
+        Raises CohortTooSmall, SumRejected, ProtocolError.
         """
-        for ref in sums:
+        for ref in sorted(sums, key=lambda ref: ref.round):
             if ref.round <= model.applied:
                 continue
             count = len(model.weights)
@@ -147,19 +197,36 @@ class ExecutionState:
 
     # -- the end -----------------------------------------------------------------------------------------------------
     def refuse_if_closed(self) -> None:
-        """Raise ReplayRefused once the model of this execution was revealed: no round follows a reveal."""
-        if (self.folder / "revealed").exists():
+        """Raise ReplayRefused once this client vouched for a result of this execution: no round follows it."""
+        if (self.folder / "result").exists():
             raise ReplayRefused("the model of this execution was revealed; it takes no further round", travels=True)
 
-    def close(self) -> None:
-        write_atomically(self.folder / "revealed", b"")
+    def result(self) -> bytes | None:
+        """Salt and value of the one result this client vouches for."""
+        path = self.folder / "result"
+        return path.read_bytes() if path.exists() else None
+
+    def close(self, salt: bytes, value: bytes) -> None:
+        """This is the result; there is no other one ever."""
+        write_atomically(self.folder / "result", salt + value)
         for made in self.folder.glob("made-*.u8"):
             made.unlink()
 
+    def _others(self) -> list[Path]:
+        folders = [folder for folder in self.folder.parent.glob("*") if folder.name != self.id]
+        return sorted(folders, key=lambda folder: folder.stat().st_mtime, reverse=True)
+
     def _prune(self) -> None:
-        others = sorted(self.folder.parent.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
-        for old in others[KEPT_EXECUTIONS:]:
-            shutil.rmtree(old, ignore_errors=True)
+        closed = [folder for folder in self._others() if (folder / "result").exists()]
+        rested = [folder for folder in self._others() if time.time() - folder.stat().st_mtime > IDLE_SECONDS]
+        for old in {*closed[KEPT_EXECUTIONS:], *rested}:
+            end_execution(self.home, old)
+
+
+def end_execution(home: Home, folder: Path) -> None:
+    """Remove all that is kept of an execution; it is over for ever."""
+    home.ended.add(folder.name)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def sealed_once(key: str, statement: Statement, shares: NoiseShares | None) -> str:
@@ -168,7 +235,7 @@ def sealed_once(key: str, statement: Statement, shares: NoiseShares | None) -> s
     With noise of its own a client may seal it for a smaller cohort. With a share only it may not: two sums over
     cohorts that differ by one client would tell that client's update with one share of noise.
     """
-    return key if shares is None else f"{key}-{statement.digest[:16]}"
+    return key if shares is None else f"{key}-{statement.digest}"
 
 
 def blob(blobs: dict[str, bytes], name: str) -> bytes:

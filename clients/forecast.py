@@ -6,13 +6,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from clients.planning import charges, make_plan
+from clients.planning import charges, checks_of, make_plan
 from pipeline.config import ClientPrivacy, Config
 from pipeline.noise import SharedNoise
 from privacy.accounting import Release, epsilon_of
 from privacy.errors import PlanInvalid
 from privacy.ledger import Wanted
 from privacy.plan import DPPlan
+from privacy.population import EVERYONE, exposures
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,17 @@ class Forecast:
     @property
     def charges(self) -> list[Wanted]:
         """What the ledger will be asked for."""
-        return charges(self.plan, self.settings.data.holdout, "plan")
+        checks: list[Wanted] = [([release], EVERYONE) for release in self._beside(self.settings)]
+        return [*checks, *charges(self.plan, self.settings.data.holdout, "plan")]
 
     def stages(self) -> Iterator[tuple[str, float, float, str]]:
-        """Each stage that charges: its epsilon by PLD and by RDP, and which records it reads."""
+        """Each stage that charges: its epsilon alone by PLD and by RDP, and which records it reads."""
         plan = self.plan
         read = ("training rows", "held-out rows, disjoint from training")
         if plan.unit == "client":
             read = ("all of the client", "all of the client, after training")
+        for release in self._beside(self.settings):
+            yield "validation", self._cost(release), epsilon_of([release], plan.delta, "rdp"), "all rows"
         for stage, release, records in zip(
             ("training", "evaluation"), (plan.run(), plan.evaluation()), read, strict=True
         ):
@@ -65,7 +69,8 @@ class Forecast:
     @property
     def total(self) -> float:
         """Epsilon of the run for its most exposed record, or client."""
-        return max(epsilon_of(releases, self.plan.delta) for releases, _ in self.charges)
+        exposed = exposures((population, releases) for releases, population in self.charges)
+        return max(epsilon_of(releases, self.plan.delta) for releases in exposed)
 
     def curves(self) -> Iterator[Point]:
         """Epsilon against noise, rounds, batch and cohort."""
@@ -125,7 +130,11 @@ class Forecast:
     def _plan(self, settings: Config) -> DPPlan:
         least = settings.federation.min_cohort
         noise = SharedNoise.of(settings.privacy, settings.training, settings.encryption, least)
-        return make_plan(settings.privacy, settings.training, self.rows, noise.shares)
+        return make_plan(settings.privacy, settings.training, self.rows, noise.shares, self._beside(settings))
+
+    @staticmethod
+    def _beside(settings: Config) -> tuple[Release, ...]:
+        return checks_of(settings.privacy, settings.validation.epsilon_share, len(settings.data.columns))
 
     def _exposure(self) -> Release:
         """All that the most exposed record or client is exposed to, as one release."""
@@ -133,10 +142,13 @@ class Forecast:
         return replace(run, count=run.count + 1) if isinstance(self.settings.privacy, ClientPrivacy) else run
 
     def _point(self, setting: str, value: str, release: Release, planned: bool) -> Point:
-        return Point(setting, value, self._cost(release), planned)
+        return Point(setting, value, self._with_checks(release), planned)
 
     def _cost(self, release: Release) -> float:
         return epsilon_of([release], self.plan.delta)
+
+    def _with_checks(self, release: Release) -> float:
+        return epsilon_of([release, *self._beside(self.settings)], self.plan.delta)
 
 
 def _steps(plan: DPPlan) -> int:

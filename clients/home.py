@@ -3,8 +3,10 @@
 policy.yaml          what the owner allows              contract.yaml  the data that runs may ask for, if the owner says
 identity.key         private keys, 0600                 digest.key   key of all digests that leave, 0600
 roster.json          fingerprints of the other clients
-ledgers/<name>.jsonl the privacy ledger                 snapshots/   Parquet snapshots and their features
+ledgers/<name>.jsonl the privacy ledger                 ledgers/ended   executions that are over, for ever
+snapshots/           Parquet snapshots, their features and checks; present.json says of which source
 executions/<id>/     the state of a running execution   client.log   full text of errors, which never travels
+alerts.json          what was refused, and how often
 """
 
 from __future__ import annotations
@@ -20,8 +22,11 @@ from pathlib import Path
 
 import yaml
 
+from clients.alerts import Alerts
+from clients.ended import EndedExecutions
 from clients.policy import ClientPolicy
 from clients.roster import KnownClients
+from clients.snapshots import Snapshots
 from pipeline.configfile import parse, read_yaml
 from pipeline.contract import DataContract, Frozen
 from pipeline.features import FeatureSpec
@@ -66,6 +71,14 @@ class Home:
         """Store the owner's policy; the ledger and the keys stay as they are."""
         write_atomically(root / "policy.yaml", _yaml(policy))
 
+    @staticmethod
+    def written_policy(root: Path) -> ClientPolicy | None:
+        """The policy as it stands, or None where it is not one of this version."""
+        try:
+            return Home(root).policy
+        except ConfigError:
+            return None
+
     @cached_property
     def policy(self) -> ClientPolicy:
         return parse(ClientPolicy, read_yaml(self.root / "policy.yaml"), "policy.yaml")
@@ -76,10 +89,17 @@ class Home:
         path = self.root / "contract.yaml"
         return parse(DataContract, read_yaml(path), path.name) if path.exists() else None
 
-    def permit_data(self, data: DataContract | FeatureSpec) -> None:
-        """Raise ForbiddenColumn or ContractRefused for columns that the owner does not let a run have."""
+    def permit_data(self, data: DataContract | FeatureSpec, holdout: float) -> None:
+        """Raise ForbiddenColumn or ContractRefused for what the owner does not let a run have: columns, a label, or
+        another part of the records than the owner holds out."""
         self.policy.permit_columns([*data.columns, data.label.column])
-        if self.contract and (refused := list(self.contract.refusals(data.columns, data.label))):
+        if self.contract is None:
+            return
+        refused = list(self.contract.refusals(data.columns, data.label))
+        if holdout != self.contract.holdout:
+            refused.append(f"it holds out {holdout:g} of the records, not {self.contract.holdout:g}")
+        self.policy.permit_rows(self.contract.min_rows)
+        if refused:
             raise ContractRefused(
                 f"the contract of this client's owner does not grant the run what it asks for: {'; '.join(refused)}",
                 remedy="Agree on one contract: the owner's is contract.yaml in the client's home.",
@@ -114,8 +134,30 @@ class Home:
         """Key of the places of records: sixteen bytes, never leaves."""
         return bytes.fromhex(self.digest(b"places"))
 
-    def snapshot_folder(self, snapshot: str) -> Path:
-        return self.root / "snapshots" / snapshot
+    @property
+    def published_head(self) -> str:
+        """What of the ledger's newest hash is for others."""
+        return self._published(self.ledger.head())
+
+    def show_ledger(self, seen: str | None) -> None:
+        """Raise LedgerRolledBack unless the ledger still has the row whose head was published as `seen`."""
+        if seen is not None:
+            self.ledger.follows(seen, self._published)
+
+    def _published(self, head: str) -> str:
+        return self.digest(b"ledger head", bytes.fromhex(head))
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        return Snapshots(self)
+
+    @cached_property
+    def ended(self) -> EndedExecutions:
+        return EndedExecutions(self.root / "ledgers" / "ended")
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        return Alerts(self.root / "alerts.json")
 
     def execution_folder(self, execution: str) -> Path:
         if not execution.isalnum() or len(execution) > 64:

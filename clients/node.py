@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from pydantic import Field
 
 from clients.home import Home
+from clients.ingestion import check_forbidden
 from pipeline.card import ClientCard
 from pipeline.configfile import parse, read_yaml
 from pipeline.contract import Frozen
@@ -85,7 +86,7 @@ class Node:
         write_secret(home.root / "superexec.secret", secrets.token_bytes(32))
         write_atomically(home.root / "ca.crt", pem)
         write_atomically(home.root / "connection.yaml", yaml.safe_dump(connection.model_dump()).encode())
-        card = ClientCard(name=home.policy.name, public_keys=home.identity.public.hex(), node_key=public.decode())
+        card = ClientCard.signed(home.policy.name, home.identity, public.decode())
         write_atomically(home.root / "card.json", card.model_dump_json(indent=1).encode())
         return cls(home)
 
@@ -124,15 +125,19 @@ class Node:
                 read_secret(self.root / name)
             except FileNotFoundError:
                 raise ConfigError(f"{self.root / name} is missing", remedy=_BACK) from None
-        card = ClientCard(name=policy.name, public_keys=self.home.identity.public.hex(), node_key=self._node_key())
-        if card != self.card:
+        card = ClientCard.signed(policy.name, self.home.identity, self._node_key())
+        if card.same_as(self.card) and card != self.card:  # an earlier version did not sign it
+            write_atomically(self.root / "card.json", card.model_dump_json(indent=1).encode())
+        elif card != self.card:
             raise ConfigError(
                 f"{self.root / 'card.json'} is not the card of the name and the keys in this home", remedy=_BACK
             )
         if not policy.source.exists():
             raise ConfigError(f"the data source {policy.source} is missing", remedy="Set source in policy.yaml.")
+        check_forbidden(policy.source, policy.forbidden_columns, "forbidden_columns in policy.yaml")
         if self.home.contract:
-            self.home.policy.permit_columns(self.home.contract.columns)
+            policy.permit_columns(self.home.contract.columns)
+            policy.permit_rows(self.home.contract.min_rows)
         self.home.ledger.rows()
 
     def greet(self) -> None:

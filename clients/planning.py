@@ -1,4 +1,7 @@
-"""The plan that a run's configuration makes at one client, from the number of its training rows and its ledger."""
+"""The plan that a run's configuration makes at one client, from the rows its owner declares and from its ledger.
+
+Nothing here looks at the table: a plan, a charge or a refusal that depended on how many rows there are would tell it.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,42 @@ from collections.abc import Callable
 
 from pipeline.config import ClientPrivacy, Privacy, RecordPrivacy, TrainingConfig
 from pipeline.protocol import Shares
-from privacy.accounting import Release
+from privacy.accounting import Release, calibrate
 from privacy.errors import BudgetExhausted, ProtocolError
 from privacy.ledger import Ledger, Wanted
-from privacy.plan import DPPlan, counts_release
+from privacy.plan import DPPlan, checks_release, counts_release
 from privacy.population import EVERYONE, Population
 from privacy.shares import NoiseShares
 
 
-def make_plan(privacy: Privacy, training: TrainingConfig, examples: int, shares: Shares | None = None) -> DPPlan:
-    """The plan of a whole run at a client with `examples` training rows. Raises PlanInvalid, ProtocolError.
+def training_rows(rows: int, holdout: float) -> int:
+    """How many of the declared rows train."""
+    return max(1, round(rows * (1 - holdout)))
 
-    shares: the cohort's noise, at client level.
+
+def checks_of(privacy: Privacy, share: float, columns: int) -> tuple[Release, ...]:
+    """What the checks of a snapshot release, if they look at it at all. Raises PlanInvalid.
+
+    One record adds one to one count of each column, to that of positives and to that of duplicates. At client level
+    nothing that one client answers may depend on its data, so there are no checks.
+    """
+    if isinstance(privacy, ClientPrivacy) or share == 0:
+        return ()
+    if privacy == "none":
+        return (checks_release(None, 0.0, share, columns + 2),)
+    return (checks_release(privacy.epsilon, privacy.delta, share, columns + 2),)
+
+
+def make_plan(
+    privacy: Privacy,
+    training: TrainingConfig,
+    examples: int,
+    shares: Shares | None = None,
+    beside: tuple[Release, ...] = (),
+) -> DPPlan:
+    """The plan of a whole run at a client with `examples` declared training rows. Raises PlanInvalid, ProtocolError.
+
+    shares: the cohort's noise, at client level. beside: what the checks have released.
     """
     shape = {
         "examples": examples,
@@ -33,6 +60,7 @@ def make_plan(privacy: Privacy, training: TrainingConfig, examples: int, shares:
             delta=privacy.delta,
             clipping_norm=privacy.clipping_norm,
             weight_cap=training.weight_cap,
+            beside=beside,
             **shape,
         )
     if shares is None or shares.cohort <= privacy.colluders:
@@ -42,13 +70,22 @@ def make_plan(privacy: Privacy, training: TrainingConfig, examples: int, shares:
 
 
 def evaluation_of(
-    privacy: Privacy, training: TrainingConfig, shares: Shares | None
+    privacy: Privacy, training: TrainingConfig, shares: Shares | None, beside: tuple[Release, ...]
 ) -> tuple[Release, NoiseShares | None]:
     """What the evaluation releases, and at client level how its noise is divided. Raises PlanInvalid, ProtocolError."""
     if isinstance(privacy, ClientPrivacy):
         plan = make_plan(privacy, training, 1, shares)
         return plan.evaluation(), plan.shares
-    return counts_release(None if privacy == "none" else privacy.epsilon, getattr(privacy, "delta", 0.0)), None
+    if privacy == "none":
+        return counts_release(None, 0.0), None
+    return counts_release(privacy.epsilon, privacy.delta, beside), None
+
+
+def whole_run(privacy: Privacy) -> list[Wanted]:
+    """A stand-in for all that a run will charge, for before its plan is known: one release of its epsilon and delta."""
+    if privacy == "none":
+        return [([Release("none", 0.0)], EVERYONE)]
+    return [([Release("gaussian", calibrate(privacy.epsilon, privacy.delta, 1.0, 1))], EVERYONE)]
 
 
 def charges(plan: DPPlan, holdout: float, basis: str) -> list[Wanted]:

@@ -1,42 +1,49 @@
 """train: one round. Apply the last sum, take the plan's steps, seal the update. Charged before data is touched.
 
 What is sealed is the update times the client's weight, and the weight itself as one more value: the sum of both gives
-the weighted mean, and nobody learns how many rows a client has. Personal layers go on from where this client left
-them; its update carries how far they are from the mean, so that the mean is what the others know of them.
+the weighted mean. The weight follows from the rows that the owner declares, so nobody learns how many there are.
+Personal layers go on from where this client left them; its update carries how far they are from the mean, so that the
+mean is what the others know of them.
 """
 
 from __future__ import annotations
+
+import hashlib
 
 import numpy as np
 import torch
 
 from clients.execution import ExecutionState, GlobalModel, Weights, blob, sealed_once
 from clients.home import Home
-from clients.planning import afford, charges, make_plan
-from clients.preprocessing import Split, load_split
+from clients.planning import afford, charges, checks_of, make_plan, training_rows
+from clients.preprocessing import Split, find_features
 from pipeline import model as models
 from pipeline.config import Privacy
 from pipeline.noise import SharedNoise
 from pipeline.packing import Blobs, weights_from
 from pipeline.protocol import TrainReply, TrainRequest
+from privacy.accounting import Release
 from privacy.dpsgd import Optimisation, flat, load_flat, train_round
 from privacy.errors import ProtocolError, RoundLost
 from privacy.ledger import Wanted
 from privacy.noise import SecureNoise
 from privacy.plan import DPPlan
-from privacy.population import EVERYONE
+from privacy.population import EVERYONE, Population
 from privacy.statement import agreed, basis_of
 
 
 def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[TrainReply, Blobs]:
     """Raises BudgetExhausted, PlanInvalid, CohortTooSmall, SumRejected, RoundLost, LedgerRolledBack, ProtocolError."""
     home.policy.permit_model(models.parameter_count(request.model, request.spec.width))
+    home.policy.permit_privacy(request.privacy)
     state = ExecutionState(home, request.execution)
     charge = f"{request.execution}/train/{request.round}"
-    if request.seen is not None:
-        home.ledger.follows(request.seen)
-    split = load_split(home, request.features, "training", request.holdout)
-    plan = state.plan() or _plan(state, request, split)
+    home.show_ledger(request.seen)
+    features = find_features(home, request.features, request.spec, request.holdout)
+    population = features.population("training", request.holdout)
+    settings = settings_of(request)
+    beside = checks_of(request.privacy, request.checks_share, len(request.spec.columns))
+    plan = state.plan(settings) or _plan(home, request, population, beside)
     noise = state.membership.agreed_noise(request.attempt, plan.shares)
     state.refuse_if_closed()
     before = state.advance(_current(state, request, blobs), request.sums, blobs, request.encryption.bound)
@@ -46,13 +53,18 @@ def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[T
     key = sealed_once(f"train-{request.round}", statement, plan.shares)
     if (update := state.stored(key, holder)) is not None:
         home.ledger.commit(charge)
-        return TrainReply(head=home.ledger.head()), {"sealed": holder.seal(update, statement)}
+        return TrainReply(head=home.published_head), {"sealed": holder.seal(update, statement)}
     if home.ledger.has(charge):
         raise RoundLost("this round was charged and then interrupted here; it is not trained twice", travels=True)
     if request.round > plan.rounds:
         raise ProtocolError(f"round {request.round} of {plan.rounds}", travels=True)
+    holder.permit(statement)
 
-    home.ledger.reserve(charge, [plan.round()], EVERYONE if plan.shares else split.population)
+    home.ledger.reserve(charge, [plan.round()], EVERYONE if plan.shares else population)
+    state.fix_plan(plan, settings)
+    state.note_beside(beside)
+    state.save_model(before)
+    split = features.split("training", request.holdout)
     moved = _trained(state, request, before, plan, split) - before.weights.astype(np.float64)
     if plan.shares:
         update = holder.noised(moved.astype(np.float64), statement, plan.shares, SecureNoise())
@@ -61,7 +73,13 @@ def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[T
         update = holder.quantised(weighted, statement, request.encryption.bound)
     state.store(key, holder, update)
     home.ledger.commit(charge)
-    return TrainReply(head=home.ledger.head()), {"sealed": holder.seal(update, statement)}
+    return TrainReply(head=home.published_head), {"sealed": holder.seal(update, statement)}
+
+
+def settings_of(request: TrainRequest) -> str:
+    """Digest of all that must stay what it was in an execution's first round."""
+    fixed = request.model_dump_json(exclude={"round", "attempt", "sums", "seen"})
+    return hashlib.sha256(fixed.encode()).hexdigest()
 
 
 def _trained(state: ExecutionState, request: TrainRequest, before: GlobalModel, plan: DPPlan, split: Split) -> Weights:
@@ -82,33 +100,31 @@ def _trained(state: ExecutionState, request: TrainRequest, before: GlobalModel, 
     return trained
 
 
-def _plan(state: ExecutionState, request: TrainRequest, split: Split) -> DPPlan:
-    """The plan of the whole run, fixed. Raises BudgetExhausted when the ledger cannot afford it and the evaluation."""
-    basis = split.population.basis
+def _plan(home: Home, request: TrainRequest, population: Population, beside: tuple[Release, ...]) -> DPPlan:
+    """The plan of the whole run. Raises BudgetExhausted when the ledger cannot afford it and the evaluation."""
+    examples = training_rows(home.policy.rows, request.holdout)
 
     def made(privacy: Privacy) -> DPPlan:
         shares = request.shares
         if shares and privacy != request.privacy:  # another epsilon, so another noise of the cohort
             shares = SharedNoise.of(privacy, request.training, request.encryption, shares.cohort).shares
-        return make_plan(privacy, request.training, len(split.labels), shares)
+        return make_plan(privacy, request.training, examples, shares, beside if privacy == request.privacy else ())
 
     def wanted(privacy: Privacy) -> list[Wanted]:
-        every = charges(made(privacy), request.holdout, basis)
+        every = charges(made(privacy), request.holdout, population.basis)
         return every if request.evaluation_privacy else every[:1]
 
     plan = made(request.privacy)
-    afford(state.home.ledger, request.privacy, wanted(request.privacy), wanted)
-    state.fix_plan(plan)
+    afford(home.ledger, request.privacy, wanted(request.privacy), wanted)
     return plan
 
 
 def _current(state: ExecutionState, request: TrainRequest, blobs: dict[str, bytes]) -> GlobalModel:
+    """The model this client has, or the initial one: kept once its first round was charged."""
     if model := state.model():
         return model
     if "initial" not in blobs:
         raise ProtocolError("this client has lost its model of the execution", travels=True)
     count = models.parameter_count(request.model, request.spec.width)
     initial = blob(blobs, "initial")
-    model = GlobalModel(weights_from(initial, count), 0, basis_of(initial))
-    state.save_model(model)
-    return model
+    return GlobalModel(weights_from(initial, count), 0, basis_of(initial))

@@ -1,9 +1,13 @@
-"""A client's card: what it hands to the operator to be admitted. Public; the fingerprint is read over the phone."""
+"""A client's card: what it hands to the operator, and to the owners of other clients. Public.
+
+There is one fingerprint of a client, that of its public keys: it is read over the telephone, printed by every command,
+and written down by all who know the client. Name and node key are signed under those keys.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
+from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
@@ -11,7 +15,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from pipeline.contract import Frozen
 from privacy.errors import ConfigError
-from privacy.keys import PublicKeys
+from privacy.keys import Identity, PublicKeys
 
 
 class ClientCard(Frozen):
@@ -20,6 +24,15 @@ class ClientCard(Frozen):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
     public_keys: str = Field(pattern=r"^[0-9a-f]{128}$", description="X25519 and Ed25519, hex.")
     node_key: str = Field(max_length=1000, description="EC P-384 public key of its SuperNode, OpenSSH form.")
+    signature: str = Field(
+        "", pattern=r"^([0-9a-f]{128})?$", description="Ed25519 of name and keys by the client, hex."
+    )
+
+    @classmethod
+    def signed(cls, name: str, identity: Identity, node_key: str) -> Self:
+        """The card of the owner of `identity`."""
+        card = cls(name=name, public_keys=identity.public.hex(), node_key=node_key)
+        return card.model_copy(update={"signature": identity.sign(card._text).hex()})
 
     @field_validator("node_key")
     @classmethod
@@ -31,21 +44,34 @@ class ClientCard(Frozen):
 
     @classmethod
     def read(cls, path: Path) -> ClientCard:
-        """Raises ConfigError."""
+        """Raises ConfigError when it is none, or not signed by the keys on it."""
         try:
-            return cls.model_validate_json(path.read_bytes())
+            card = cls.model_validate_json(path.read_bytes())
         except (OSError, ValidationError, ValueError) as error:
             raise ConfigError(
                 f"{path} is not a client's card: {type(error).__name__}",
                 remedy="It is the file card.json that `sottovoce client init` writes.",
             ) from None
 
+        if not card.identity.verify(bytes.fromhex(card.signature), card._text):
+            raise ConfigError(
+                f"{path} is not signed by the keys on it: it was altered, or made by an earlier version",
+                remedy="Ask its owner for card.json again; `sottovoce client start` makes it anew.",
+            )
+        return card
+
+    @property
+    def _text(self) -> bytes:
+        return f"sottovoce card\0{self.name}\0{self.public_keys}\0{self.node_key}".encode()
+
+    def same_as(self, other: ClientCard) -> bool:
+        """Whether both are of one client, signed or not."""
+        return self._text == other._text
+
     @property
     def fingerprint(self) -> str:
-        """128 bits over name and both kinds of keys, as 32 hex digits in groups of four, to be read aloud."""
-        text = f"sottovoce card\0{self.name}\0{self.public_keys}\0{self.node_key}"
-        digest = hashlib.sha256(text.encode()).hexdigest()[:32].upper()
-        return " ".join(digest[at : at + 4] for at in range(0, 32, 4))
+        """That of the public keys, to be read aloud."""
+        return self.identity.fingerprint
 
     @property
     def identity(self) -> PublicKeys:

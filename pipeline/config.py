@@ -10,8 +10,16 @@ from pipeline.contract import DataContract, Frozen
 
 
 class ValidationConfig(Frozen):
-    """What is looked for in each client's data. A WARN is reported; a FAIL excludes the client."""
+    """What is looked for in each client's data, by noisy counts. A WARN is reported; a FAIL excludes the client. Both
+    are said only of what stands out from the noise by four deviations."""
 
+    epsilon_share: float = Field(
+        0.3,
+        ge=0,
+        lt=1,
+        description="Fraction of privacy.epsilon that the checks cost alone; 0: no check looks at the data. Composed "
+        "with training it is far less: 0.3 needs about 6 % more noise there.",
+    )
     unknown_categories: float = Field(
         0.01, ge=0, le=1, description="FAIL when more than this fraction of a column's values is undeclared."
     )
@@ -105,7 +113,9 @@ class TrainingConfig(Frozen):
         0.0, ge=0, allow_inf_nan=False, description="FedProx: pull of local training back to the global model."
     )
     weight_cap: int = Field(
-        10_000, ge=1, description="A client weighs as many rows as it has, at most this many; 1: all weigh the same."
+        10_000,
+        ge=1,
+        description="A client weighs the rows it declares, at most so many; 1: all weigh the same.",
     )
     seed: int = Field(0, ge=0, description="Seed of the initial weights. Noise and sampling are never seeded.")
 

@@ -138,6 +138,8 @@ class LiveTable:
         self._live.__exit__(None, None, None)
 
     def __call__(self, event: Event) -> None:
+        from rich.markup import escape
+
         match event:
             case RunPlanned():
                 self._title = f"{event.name}  run {event.run}"
@@ -154,11 +156,13 @@ class LiveTable:
                 self._rows["training"][2] = f"[cyan]{_round(event, self._up, self._down)}"
                 self._up = self._down = 0
             case ClientExcluded():
-                self._live.console.print(f"[red]![/] client {event.client} excluded: {event.text}", highlight=False)
+                said = escape(f"client {event.client} excluded: {event.text}")
+                self._live.console.print(f"[red]![/] {said}", highlight=False)
             case ClientWarned():
-                self._live.console.print(f"[yellow]![/] client {event.client}: {event.text} (warn)", highlight=False)
+                said = escape(f"client {event.client}: {event.text} (warn)")
+                self._live.console.print(f"[yellow]![/] {said}", highlight=False)
             case Notice():
-                self._live.console.print(f"  {event.text}", highlight=False)
+                self._live.console.print(f"  {escape(event.text)}", highlight=False)
             case Traffic():
                 self._up += event.up
                 self._down += event.down

@@ -255,11 +255,16 @@ class Federation:
         self.progress(Traffic(up=up, down=down))
 
 
+def printable(text: str) -> str:
+    """What a client says, for a terminal: no control characters, which could move its cursor or hide lines."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
 def _failure(client: str, error: Error) -> Failure:
     """The failure a Flower error stands for. Text is shown only if it came sanitised from our own handler."""
     try:
         fields = json.loads(error.reason or "")
-        return Failure(client, str(fields["code"])[:80], str(fields["message"])[:500])
+        return Failure(client, printable(str(fields["code"])[:80]), printable(str(fields["message"])[:500]))
     except (ValueError, KeyError, TypeError):
         code = f"flower-{error.code}"
         text = "it is not connected" if code == UNREACHABLE else "its process died or its app raised; see its own log"

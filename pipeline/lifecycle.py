@@ -100,13 +100,25 @@ def run_lifecycle(
 
 def _plan(config: Config, dag: Dag) -> list[tuple[str, str, str]]:
     """Each stage with where it runs and what it will charge at most."""
-    if config.privacy == "none":
-        charges = {"training": "NOT PRIVATE", "evaluation": "NOT PRIVATE"}
-    elif config.privacy.unit == "client":
-        budget = f"epsilon {config.privacy.epsilon:g}, delta {config.privacy.delta:g}, every client"
-        charges = {"training": f"{budget}, with evaluation", "evaluation": "one round more, in training's epsilon"}
+    share, privacy = config.validation.epsilon_share, config.privacy
+    if privacy == "none":
+        charges = dict.fromkeys(("validation", "training", "evaluation"), "NOT PRIVATE")
+    elif privacy.unit == "client":
+        budget = f"epsilon {privacy.epsilon:g}, delta {privacy.delta:g}, every client"
+        charges = {
+            "validation": "- nothing is asked",
+            "training": f"{budget}, with evaluation",
+            "evaluation": "one round more, in training's epsilon",
+        }
     else:
-        budget = f"epsilon {config.privacy.epsilon:g}, delta {config.privacy.delta:g}"
-        charges = {"training": f"{budget}, training rows", "evaluation": f"{budget}, held-out rows (disjoint)"}
-    free = {"validation": "- outcomes only", "preprocessing": "- bounds are declared"}
+        budget = f"epsilon {privacy.epsilon:g}, delta {privacy.delta:g}"
+        within = " with validation" if share else ""
+        charges = {
+            "validation": f"epsilon {share * privacy.epsilon:g} alone, within both of those below",
+            "training": f"{budget}{within}, training rows",
+            "evaluation": f"{budget}{within}, held-out rows (disjoint)",
+        }
+    if not share:
+        charges["validation"] = "- nothing is asked"
+    free = {"preprocessing": "- bounds are declared"}
     return [(name, dag.stages[name].place, charges.get(name, free.get(name, "-"))) for name in dag.order]

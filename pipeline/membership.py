@@ -11,7 +11,7 @@ from pipeline.contract import Frozen
 from pipeline.federation import Federation
 from pipeline.journal import Journal
 from pipeline.progress import GroupAgreed
-from pipeline.protocol import Action, Attempt, ClientName, KeysReply, KeysRequest
+from pipeline.protocol import Action, Attempt, ClientName, KeysReply, KeysRequest, Purpose
 from privacy.errors import CohortTooSmall
 from privacy.group import Terms
 from privacy.keys import PublicKeys, Roster
@@ -33,9 +33,11 @@ class Membership:
         federation: Federation,
         journal: Journal,
         encryption: EncryptionConfig,
+        purpose: Purpose,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._clock = clock
+        """purpose: what the sums of the group are for."""
+        self._clock, self._purpose = clock, purpose
         self._federation, self._journal, self._encryption = federation, journal, encryption
         self._missed: dict[ClientName, int] = {}
         self._lost_at: dict[ClientName, float] = {}
@@ -58,7 +60,7 @@ class Membership:
     def terms(self, attempt: Attempt) -> Terms:
         """The terms of this generation's group."""
         execution, scheme = self._journal.execution, self._encryption.scheme
-        return Terms(execution, attempt.generation, scheme, self.masks, self.roster)
+        return Terms(execution, self._purpose, attempt.generation, scheme, self.masks, self.roster)
 
     def attempt(self, cohort: Sequence[ClientName] | None = None) -> Attempt:
         """An attempt over `cohort`, by default all members."""
@@ -81,12 +83,42 @@ class Membership:
         if self._federation.min_cohort <= len(staying) < len(self.members):
             self._agree({name: self.roster[name].hex() for name in staying})
 
+    def renew(self) -> None:
+        """A new key for the same members: a sum did not open, so no client opens anything more under the old one."""
+        self._agree({name: self.roster[name].hex() for name in self.members})
+
     def _agree(self, keys: Mapping[ClientName, str]) -> None:
+        offer = self._offer(keys)
+        request, wrapped = offer.request, offer.wrapped
+        taken = self._federation.ask(
+            Action.KEYS,
+            request,
+            KeysReply,
+            clients=sorted(request.roster),
+            blobs=lambda name: {
+                "signature": bytes.fromhex(offer.signature),
+                "key": bytes.fromhex(offer.key),
+                "wrapped": bytes.fromhex(wrapped[name]),
+            },
+        )
+        state = _Generation(members=tuple(taken.clients), masks=request.masks, roster=dict(request.roster))
+        self._journal.put(f"group-{request.generation}", state.model_dump_json().encode())
+        self._take(state)
+        layout = Layout.for_cohort(len(self.roster))
+        self._federation.progress(GroupAgreed(self.generation, len(self.members), self.masks, str(layout)))
+
+    def _offer(self, keys: Mapping[ClientName, str]) -> _Offer:
+        """What a leader made for the next generation. Kept before anyone is given it: a client takes one offer of a
+        generation and no other, so a run that is cut off in between has to bring the same again."""
+        name = f"offer-{self.generation + 1}"
+        if earlier := self._journal.get(name):
+            return _Offer.model_validate_json(earlier)
         candidates = sorted(keys)
         masks = self._encryption.masks if self._encryption.masks is not None else len(candidates) <= DEFAULT_COHORT
         for leader in candidates:
             request = KeysRequest(
                 execution=self._journal.execution,
+                purpose=self._purpose,
                 generation=self.generation + 1,
                 scheme=self._encryption.scheme,
                 masks=masks and self._encryption.scheme != "none",
@@ -95,28 +127,25 @@ class Membership:
             )
             made = self._federation.ask(Action.KEYS, request, KeysReply, clients=[leader], at_least=0)
             if made.answers:
-                bundle = made.answers[0].blobs
                 break
         else:
             raise CohortTooSmall(
-                "no client could make the group key", remedy="See each client's log, then run the same command again."
+                f"no client could make the group key: {made.failures[0].text}",
+                remedy="See each client's log, then run the same command again.",
             )
-        taken = self._federation.ask(
-            Action.KEYS,
-            request,
-            KeysReply,
-            clients=candidates,
-            blobs=lambda name: {
-                "signature": bundle["signature"],
-                "key": bundle["key"],
-                "wrapped": bundle[f"wrapped-{name}"],
-            },
+        blobs = made.answers[0].blobs
+        if missing := [
+            blob for blob in ("signature", "key", *(f"wrapped-{name}" for name in keys)) if blob not in blobs
+        ]:
+            raise CohortTooSmall(f"{leader} made a group key without {missing[0]}", remedy="See its log.")
+        offer = _Offer(
+            request=request,
+            signature=blobs["signature"].hex(),
+            key=blobs["key"].hex(),
+            wrapped={name: blobs[f"wrapped-{name}"].hex() for name in keys},
         )
-        state = _Generation(members=tuple(taken.clients), masks=request.masks, roster=dict(keys))
-        self._journal.put(f"group-{request.generation}", state.model_dump_json().encode())
-        self._take(state)
-        layout = Layout.for_cohort(len(self.roster))
-        self._federation.progress(GroupAgreed(self.generation, len(self.members), self.masks, str(layout)))
+        self._journal.put(name, offer.model_dump_json().encode())
+        return offer
 
     def _take(self, state: _Generation) -> None:
         self.generation += 1
@@ -132,3 +161,12 @@ class _Generation(Frozen):
     members: tuple[ClientName, ...]
     masks: bool
     roster: dict[ClientName, str]
+
+
+class _Offer(Frozen):
+    """What a leader made for the members of a generation; the coordinator can open none of it. Hex."""
+
+    request: KeysRequest
+    signature: str
+    key: str
+    wrapped: dict[ClientName, str]

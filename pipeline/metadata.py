@@ -131,9 +131,10 @@ class Metadata:
 
     # -- heads of the clients' ledgers -------------------------------------------------------------------------------
     def head(self, client: str) -> str | None:
-        """The newest ledger head that a client published, in any run."""
+        """The newest ledger head that a client published, in any run; not one that an earlier version sent bare."""
         with self._engine.connect() as db:
-            return db.execute(sa.select(_heads.c.head).where(_heads.c.client == client)).scalar_one_or_none()
+            head = db.execute(sa.select(_heads.c.head).where(_heads.c.client == client)).scalar_one_or_none()
+        return head if head and len(head) == 32 else None
 
     def note_heads(self, heads: Mapping[str, str]) -> None:
         """Keep them by client: a ledger that lacks its own later was deleted or restored from a backup."""

@@ -6,6 +6,7 @@ A message is one JSON document, a frozen pydantic model that is validated strict
 
 from __future__ import annotations
 
+import hashlib
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Literal
@@ -40,13 +41,19 @@ class Action(StrEnum):
 Execution = str
 """Id of a stage execution: sixteen hex digits. A resumed execution keeps it, so that nothing is charged twice."""
 
-ClientName = str
-
-LedgerHead = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-"""Hash of the last row of a client's ledger."""
+ClientName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-"""Thirty-two hex digits: by one client with its key, where it names a folder of its home."""
+"""Thirty-two hex digits: by one client with its key, where it names something in its home."""
+
+LedgerHead = Digest
+"""Keyed digest of the last row of a client's ledger."""
+
+Purpose = Literal["train", "evaluate"]
+"""What the sums of a group are for."""
+
+Printable = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+"""Short text of a client that people will read."""
 
 HexSignature = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 
@@ -58,11 +65,13 @@ class JoinRequest(Frozen):
 
 
 class JoinReply(Frozen):
-    name: ClientName = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
-    version: str
-    code: str = Field(description="Digest of the client's code: part of what a cached result depends on.")
+    name: ClientName
+    version: Printable
+    code: str = Field(
+        pattern=r"^[0-9a-f]{1,64}$", description="Digest of the client's code: part of what a cached result depends on."
+    )
     public_keys: str = Field(description="X25519 and Ed25519 public keys, hex.", pattern=r"^[0-9a-f]{128}$")
-    fingerprint: str = Field(description="Keyed digest of the data source; says equal or changed, nothing else.")
+    fingerprint: Digest = Field(description="Keyed digest of the data source; says equal or changed, nothing else.")
 
 
 class KeysRequest(Frozen):
@@ -72,6 +81,7 @@ class KeysRequest(Frozen):
     """
 
     execution: Execution
+    purpose: Purpose = Field(description="What the group's sums are for; a group has one purpose.")
     generation: int = Field(ge=1, description="Grows when a member leaves for good: the rest agrees on a new key.")
     scheme: Literal["bfv", "none"]
     masks: bool
@@ -94,27 +104,36 @@ class IngestReply(Frozen):
 
 
 class ValidateRequest(Frozen):
+    """Check a snapshot. What is counted follows from the contract, is noisy, and is charged once a snapshot."""
+
     contract: DataContract
     checks: ValidationConfig
+    privacy: Privacy
     snapshot: Digest
 
 
 class Outcome(Frozen):
-    """The outcome of one check: no numbers, because numbers are statistics of the data."""
+    """The outcome of one check, from noisy counts. measured, error: the fraction it is about, and one deviation of
+    the noise in it."""
 
-    check: str
+    check: Printable
     status: Literal["ok", "warn", "fail"]
-    column: str | None = None
+    column: Printable | None = None
+    measured: float | None = Field(None, ge=0, le=1)
+    error: float | None = Field(None, ge=0)
 
 
 class ValidateReply(Frozen):
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[Outcome, ...] = Field(
+        max_length=20_000, description="Empty where a client's own answer must not depend on its data at all."
+    )
+    head: LedgerHead
 
 
 class PreprocessRequest(Frozen):
     spec: FeatureSpec
     snapshot: Digest
-    holdout: float
+    holdout: float = Field(gt=0, lt=1)
 
 
 class PreprocessReply(Frozen):
@@ -162,7 +181,8 @@ class TrainRequest(Frozen):
     evaluation_privacy: bool = Field(description="Whether evaluation on held-out rows will be charged too.")
     encryption: EncryptionConfig
     training: TrainingConfig
-    holdout: float
+    checks_share: float = Field(ge=0, lt=1, description="Part of epsilon that the checks may have cost alone.")
+    holdout: float = Field(gt=0, lt=1)
     round: int = Field(ge=1)
     attempt: Attempt
     sums: tuple[SumRef, ...] = Field(description="Sums of the rounds this client has not applied yet.")
@@ -187,7 +207,8 @@ class EvaluateRequest(Frozen):
     training: TrainingConfig
     shares: Shares | None = Field(description="At client level: the cohort's noise.")
     evaluation: EvaluationConfig
-    holdout: float
+    checks_share: float = Field(ge=0, lt=1, description="Part of epsilon that the checks may have cost alone.")
+    holdout: float = Field(gt=0, lt=1)
     basis: Digest = Field(description="Stands for the weights: all clients of the sum evaluate the same.")
     attempt: Attempt
     seen: LedgerHead | None = Field(description="The newest head of its ledger that this client published.")
@@ -203,8 +224,9 @@ class EvaluateReply(Frozen):
 class RevealRequest(Frozen):
     """Open the final model (`model`, after the last round) or the summed counts (`counts`). Blobs: `sum-<k>`.
 
-    First every member is asked for the digest of what it opens. The value itself is handed over only against the
-    signatures of a quorum on the same digest.
+    First every member is asked for the digest of what it opens; it vouches for one in the life of an execution. The
+    value itself is handed over only against the signatures of a quorum on the same digest: more than half of the
+    group's first roster and of those who may collude, so that no two digests of one execution ever have one.
     """
 
     execution: Execution
@@ -218,9 +240,9 @@ class RevealRequest(Frozen):
 
 
 class RevealReply(Frozen):
-    """Blob, where asked for: `value`: float32 weights or int64 counts, little-endian."""
+    """Blobs, where asked for: `value`, float32 weights or int64 counts, little-endian; `salt`, 32 bytes."""
 
-    digest: str
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of salt and value.")
     signature: HexSignature = Field(description="Ed25519 of execution, what and digest by the client's key, hex.")
     spent: float | None = Field(
         description="Epsilon of this execution at this client, rounded up to 0.01; null: infinite."
@@ -231,6 +253,11 @@ class RevealReply(Frozen):
 def reveal_text(execution: Execution, what: str, digest: str) -> bytes:
     """What a client signs when it vouches for the digest of a result."""
     return f"sottovoce reveal\0{execution}\0{what}\0{digest}".encode()
+
+
+def result_digest(salt: bytes, value: bytes) -> str:
+    """What clients vouch for. The salt is the group's secret until the value is handed over."""
+    return hashlib.sha256(salt + value).hexdigest()
 
 
 def own_version() -> str:

@@ -98,7 +98,8 @@ def print_report(report: Report, console: Console) -> None:
         )
     if report.privacy.aggregation == "bfv":
         console.print(
-            f"  The coordinator saw outcomes of checks, {report.sums} sums it could not read, the counts and the model."
+            f"  The coordinator saw outcomes of noisy checks, {report.sums} sums it could not read, noisy counts and "
+            "the model."
         )
     else:
         console.print("  [bold red]NOT ENCRYPTED:[/] the coordinator could read every client's update in every round.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -22,9 +21,10 @@ from pipeline.protocol import (
     RevealRequest,
     SumRef,
     TrainReply,
+    result_digest,
     reveal_text,
 )
-from privacy.errors import RevealDisagreement, SumRejected
+from privacy.errors import CohortTooSmall, RevealDisagreement, SumRejected
 from privacy.layout import Layout
 from privacy.statement import Statement
 from privacy.sums import Adder
@@ -38,7 +38,8 @@ class Wanted:
 
     request(client, attempt, again) and blobs(client, again) make the messages; `again` is true when the client has
     made its vector already and only seals it for a smaller cohort. coefficients: of the vector, under a layout.
-    terms: what else all clients of the sum must have agreed upon.
+    terms: what else all clients of the sum must have agreed upon. after_a_sum: the request brings one to open; when
+    most clients say that it does not, it is dropped. One client that says so is excluded.
     """
 
     action: Action
@@ -49,6 +50,7 @@ class Wanted:
     blobs: Callable[[ClientName, bool], Blobs]
     coefficients: Callable[[Layout], int]
     terms: str = ""
+    after_a_sum: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,10 @@ class SealedSum:
 
 @dataclass(frozen=True)
 class Revealed:
-    """What the group agreed on. attested: each client's signature of the result's digest, hex."""
+    """What the group agreed on. attested: each client's signature of the digest of salt and value, hex."""
 
     value: bytes
+    salt: bytes
     spent: dict[ClientName, float | None]
     lifetime: dict[ClientName, float | None]
     attested: dict[ClientName, str]
@@ -107,8 +110,10 @@ class SecureSum:
             attempt, again = self._membership.attempt(asked.clients), True
         lost = tuple(failure.client for failure in failures if failure.code == "round-lost")
         rejected = tuple(failure.client for failure in failures if failure.code == "sum-rejected")
-        if len(asked.answers) < least <= len(asked.answers) + max(len(lost), len(rejected)):
-            return SealedSum(None, b"", lost, rejected, present)
+        if len(asked.answers) < least <= len(asked.answers) + len(lost):
+            return SealedSum(None, b"", lost, present=present)
+        if wanted.after_a_sum and len(rejected) >= least and len(rejected) > len(asked.answers):
+            return SealedSum(None, b"", rejected=rejected, present=present)
         asked.failures = failures
         self._federation.demand(f"{wanted.purpose}, round {wanted.round}", asked, charged=True)
         ref = SumRef(
@@ -171,8 +176,10 @@ class SecureSum:
         self._federation.demand(Action.REVEAL.value, asked)
         digest = self._agreed(asked)
         certificate = {answer.client: answer.reply.signature for answer in asked.answers}
+        value, salt = self._value(asked.clients, digest, lambda name: request(name, certificate), blobs)
         return Revealed(
-            value=self._value(asked.clients, digest, lambda name: request(name, certificate), blobs),
+            value=value,
+            salt=salt,
             spent={answer.client: answer.reply.spent for answer in asked.answers},
             lifetime={answer.client: answer.reply.lifetime for answer in asked.answers},
             attested=certificate,
@@ -191,14 +198,21 @@ class SecureSum:
         digest: str,
         request: Callable[[ClientName], RevealRequest],
         blobs: Callable[[str], Blobs],
-    ) -> bytes:
-        """The value that the digest stands for, from the first client that hands it over."""
+    ) -> tuple[bytes, bytes]:
+        """The value that the digest stands for and its salt, from the first client that hands them over."""
+        refusals = []
         for name in clients:
             told = self._federation.ask(Action.REVEAL, request, RevealReply, clients=[name], blobs=blobs, at_least=0)
+            refusals += [failure for failure in told.failures if failure.code == "cohort-too-small"]
             for answer in told.answers:
-                value = answer.blobs.get("value", b"")
-                if hashlib.sha256(value).hexdigest() == digest:
-                    return value
+                value, salt = answer.blobs.get("value", b""), answer.blobs.get("salt", b"")
+                if result_digest(salt, value) == digest:
+                    return value, salt
+        if refusals:
+            raise CohortTooSmall(
+                f"no client hands the result over: {refusals[0].text}",
+                remedy="Bring back clients that were in the group and run the same command again: it goes on there.",
+            )
         raise RevealDisagreement("no client sent the value that the group's digest stands for")
 
     @staticmethod

@@ -39,10 +39,11 @@ class ValidationReport(Frozen):
 
 
 class FeatureSet(Frozen):
-    """The preprocessing spec, and the keyed digest of each client's features."""
+    """The preprocessing spec, the keyed digest of each client's features, and what of epsilon was spent on checks."""
 
     spec: FeatureSpec
     digests: dict[ClientName, str]
+    checks_share: float = Field(description="Part of epsilon that the checks may have cost alone.")
 
 
 class TrainedModel(Frozen):
@@ -50,7 +51,10 @@ class TrainedModel(Frozen):
     parameters: int
     rounds: dict[int, tuple[ClientName, ...]] = Field(description="Who is in each round's sum; a lost round is empty.")
     spent: dict[ClientName, float | None] = Field(description="Epsilon of the training, at most; null: infinite.")
-    attested: dict[ClientName, str] = Field(description="Each client's signature of the weights' digest, hex.")
+    salt: str = Field(description="What stands before the weights in the digest that clients signed, hex.")
+    attested: dict[ClientName, str] = Field(
+        description="Each client's signature of the digest of salt and weights, hex."
+    )
     unconfirmed: tuple[ClientName, ...] = Field((), description="Clients that did not answer at the reveal.")
 
 

@@ -64,7 +64,7 @@ def _run(settings: Config, space: Workspace, *, ask: bool, as_json: bool) -> Non
     quiet_environment()
     from simulations.simulate import simulate as run  # before Ray starts: its threads import too, and flwr minds
 
-    with ray_engine(), ThreadPoolExecutor(max_workers=1) as aside:
+    with ray_engine(space.scratch), ThreadPoolExecutor(max_workers=1) as aside:
         endpoint = aside.submit(_open_endpoint, settings, space) if ask else None
         with showing(as_json=as_json) as progress:
             outcome = run(settings, space, progress)

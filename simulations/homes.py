@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
 from clients.home import Home
-from clients.policy import ClientPolicy
+from clients.policy import ClientPolicy, declared
 from pipeline.config import Config, SimulationConfig
 from pipeline.files import write_atomically
 from privacy.errors import ConfigError
+from privacy.masks import DEFAULT_COHORT
 from simulations.datasets import dataset_path
 
 MARK = "dataset.json"
@@ -32,26 +34,66 @@ def prepare_homes(config: Config, folder: Path) -> dict[str, Path]:
         )
     identity = _identity(simulation)
     mark = folder / MARK
-    names: list[str]
-    if mark.exists() and (known := json.loads(mark.read_text()))["identity"] == identity:
-        names = known["clients"]
+    rows: dict[str, int]
+    if mark.exists() and (known := json.loads(mark.read_text()))["identity"] == identity and "rows" in known:
+        rows = known["rows"]
     else:
         # In a process of its own: a large table would stay in this one's memory for the whole run.
         with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as aside:
-            names = aside.submit(_write_sources, simulation, folder).result()
-        write_atomically(mark, json.dumps({"identity": identity, "clients": names}).encode())
-    homes = {name: _prepare(folder, name, config, simulation) for name in names}
+            rows = aside.submit(_write_sources, simulation, folder).result()
+        write_atomically(mark, json.dumps({"identity": identity, "rows": rows}).encode())
+    policies = {name: policy_of(config, name, _source(folder, name), count, len(rows)) for name, count in rows.items()}
+    homes = {name: _prepare(folder / name, policy) for name, policy in policies.items()}
     _introduce(homes)
     return homes
 
 
-def _write_sources(simulation: SimulationConfig, folder: Path) -> list[str]:
-    """Every client's part of the data set as its source file, replaced only when it differs; the clients' names."""
+def policy_of(config: Config, name: str, source: Path, rows: int, clients: int) -> ClientPolicy:
+    """The policy of a simulated client: it grants what the configuration asks for, and demands all of that."""
+    simulation, encryption = config.simulation, config.encryption
+    lifetime = simulation.lifetime_epsilon if simulation else math.inf
+    encrypted = encryption.scheme != "none"
+    masks = clients <= DEFAULT_COHORT if encryption.masks is None else encryption.masks
+    size = declared(rows)
+    delta = 1e-5 if config.privacy == "none" else max(1e-5, config.privacy.delta)
+    return ClientPolicy(
+        name=name,
+        source=source,
+        rows=size,
+        lifetime_epsilon=lifetime,
+        lifetime_delta=min(delta, 0.9 / size),
+        run_epsilon=math.inf,  # one owner: the lifetime's is enough
+        units=("record", "client", *(("none",) if math.isinf(lifetime) else ())),
+        min_cohort=config.federation.min_cohort,
+        min_rows=config.data.min_rows,
+        require_encryption=encrypted,
+        require_masks=encrypted and masks,
+    )
+
+
+def told_policy(homes: Mapping[str, Path]) -> str:
+    """What the simulated clients allow, in a line: what an owner would have decided."""
+    policies = [Home(home).policy for home in homes.values()]
+    one, rows = policies[0], sorted(policy.rows for policy in policies)
+    demands = [
+        *(["encryption"] if one.require_encryption else []),
+        *(["masks"] if one.require_masks else []),
+        *(["known clients only"] if one.known_clients_only else []),
+    ]
+    return (
+        f"each simulated client declares {rows[0]:,} to {rows[-1]:,} rows, allows epsilon {one.lifetime_epsilon:g} in "
+        f"its lifetime and sums of at least {one.min_cohort} clients, counts on {one.colluders} colluding, and demands "
+        f"{', '.join(demands) or 'nothing more'}"
+    )
+
+
+def _write_sources(simulation: SimulationConfig, folder: Path) -> dict[str, int]:
+    """Every client's part of the data set as its source file, replaced only when it differs; their rows by name."""
     from simulations.datasets import load_dataset
     from simulations.partition import partition
 
     (folder / MARK).unlink(missing_ok=True)
-    names = []
+    rows = {}
     for name, frame in partition(load_dataset(simulation.dataset), simulation):
         source = _source(folder, name)
         source.parent.mkdir(parents=True, exist_ok=True)
@@ -61,22 +103,14 @@ def _write_sources(simulation: SimulationConfig, folder: Path) -> list[str]:
             temporary.replace(source)
         else:
             temporary.unlink()
-        names.append(name)
-    return names
+        rows[name] = len(frame)
+    return rows
 
 
-def _prepare(folder: Path, name: str, config: Config, simulation: SimulationConfig) -> Path:
-    root = folder / name
-    policy = ClientPolicy(
-        name=name,
-        source=_source(folder, name),
-        lifetime_epsilon=simulation.lifetime_epsilon,
-        min_cohort=config.federation.min_cohort,
-        min_rows=config.data.min_rows,
-    )
+def _prepare(root: Path, policy: ClientPolicy) -> Path:
     if not (root / "policy.yaml").exists():
         Home.create(root, policy)
-    elif Home(root).policy != policy:
+    elif Home.written_policy(root) != policy:
         Home.write_policy(root, policy)
     return root
 

@@ -6,10 +6,10 @@ import os
 
 from pipeline.config import Config
 from pipeline.lifecycle import Outcome, run_lifecycle
-from pipeline.progress import Progress
+from pipeline.progress import Notice, Progress
 from pipeline.workspace import Workspace
 from simulations.grid import RayGrid
-from simulations.homes import prepare_homes
+from simulations.homes import prepare_homes, told_policy
 
 CLIENT_APP = "clients.app:app"
 
@@ -17,6 +17,7 @@ CLIENT_APP = "clients.app:app"
 def simulate(config: Config, workspace: Workspace, progress: Progress) -> Outcome:
     """Run the lifecycle over simulated clients. The caller holds the workspace and has started Ray."""
     homes = prepare_homes(config, workspace.clients)
+    progress(Notice(told_policy(homes)))
     nodes = [{"home": str(home)} for home in homes.values()]
     workers = (config.simulation.workers if config.simulation else None) or os.cpu_count() or 1
     with RayGrid(CLIENT_APP, nodes, workers=workers) as grid:

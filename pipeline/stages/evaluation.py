@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 
-from pipeline.config import EncryptionConfig, EvaluationConfig, ModelConfig, Privacy, TrainingConfig
+from pipeline.config import (
+    EncryptionConfig,
+    EvaluationConfig,
+    ModelConfig,
+    Privacy,
+    TrainingConfig,
+)
 from pipeline.contract import DataContract
 from pipeline.dag import stage
 from pipeline.federation import Federation as Clients
@@ -12,8 +20,8 @@ from pipeline.journal import Journal
 from pipeline.membership import Membership
 from pipeline.metrics import metrics, roc_auc_error
 from pipeline.noise import SharedNoise
-from pipeline.protocol import Action, EvaluateReply, EvaluateRequest, RevealRequest
-from pipeline.secure_sum import SecureSum, Wanted, sum_blobs
+from pipeline.protocol import Action, EvaluateReply, EvaluateRequest, RevealRequest, SumRef
+from pipeline.secure_sum import SealedSum, SecureSum, Wanted, sum_blobs
 from pipeline.values import Cohort, EvaluationReport, FeatureSet, TrainedModel
 from privacy.errors import CohortTooSmall, ProtocolError, SumRejected
 from privacy.statement import agreed, basis_of
@@ -36,13 +44,13 @@ def evaluation(
     """Raises CohortTooSmall, RevealDisagreement."""
     noise = SharedNoise.of(privacy, training, encryption, clients.min_cohort)
     encryption = noise.encryption
-    membership = Membership(clients, journal, encryption)
+    membership = Membership(clients, journal, encryption, "evaluate")
     membership.establish({name: cohort.members[name].public_keys for name in feature_set.digests})
     group = SecureSum(clients, membership)
     weights = {"weights": journal.artifact(trained_model.weights)}
     basis = basis_of(weights["weights"])
     count = 2 * evaluation.bins
-    total = group.collect(
+    total = _collected(journal) or group.collect(
         Wanted(
             action=Action.EVALUATE,
             purpose="evaluate",
@@ -58,6 +66,7 @@ def evaluation(
                 training=training,
                 shares=noise.shares,
                 evaluation=evaluation,
+                checks_share=feature_set.checks_share,
                 holdout=data.holdout,
                 basis=basis,
                 attempt=attempt,
@@ -74,6 +83,7 @@ def evaluation(
             f"the evaluation was interrupted after it was charged at {', '.join(total.lost)}; it is not made twice",
             remedy="Change evaluation.bins to make, and pay for, another evaluation.",
         )
+    _keep(journal, total)  # before anyone opens it: it is not made again
     revealed = group.reveal(
         lambda name, certificate: RevealRequest(
             execution=journal.execution,
@@ -99,3 +109,21 @@ def evaluation(
         spent=revealed.spent,
         lifetime=revealed.lifetime,
     )
+
+
+COLLECTED = "counts"
+
+
+def _collected(journal: Journal) -> SealedSum | None:
+    """The sum that an earlier attempt of this execution had collected."""
+    if (content := journal.get(COLLECTED)) is None:
+        return None
+    header, _, sealed = content.partition(b"\n")
+    fields = json.loads(header)
+    return SealedSum(SumRef.model_validate(fields["ref"]), sealed, noise=float(fields["noise"]))
+
+
+def _keep(journal: Journal, total: SealedSum) -> None:
+    if total.ref:
+        header = json.dumps({"ref": total.ref.model_dump(mode="json"), "noise": total.noise}).encode()
+        journal.put(COLLECTED, header + b"\n" + total.sealed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.config import ValidationConfig
 from pipeline.contract import DataContract
 from pipeline.dag import stage
 from pipeline.features import FeatureSpec
@@ -11,7 +12,9 @@ from pipeline.values import FeatureSet, ValidationReport
 
 
 @stage(produces="feature_set", place="clients")
-def preprocessing(clients: Clients, validation_report: ValidationReport, data: DataContract) -> FeatureSet:
+def preprocessing(
+    clients: Clients, validation_report: ValidationReport, data: DataContract, validation: ValidationConfig
+) -> FeatureSet:
     """Raises CohortTooSmall."""
     spec = FeatureSpec.of(data)
     passed = validation_report.passed
@@ -21,4 +24,8 @@ def preprocessing(clients: Clients, validation_report: ValidationReport, data: D
         PreprocessReply,
         clients=passed,
     )
-    return FeatureSet(spec=spec, digests={answer.client: answer.reply.features for answer in asked.answers})
+    return FeatureSet(
+        spec=spec,
+        digests={answer.client: answer.reply.features for answer in asked.answers},
+        checks_share=validation.epsilon_share,
+    )

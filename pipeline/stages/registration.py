@@ -12,7 +12,7 @@ from pipeline.artifacts import ArtifactStore
 from pipeline.config import EncryptionConfig, ModelConfig, Privacy
 from pipeline.contract import DataContract, Numeric
 from pipeline.dag import stage
-from pipeline.protocol import own_version
+from pipeline.protocol import own_version, result_digest
 from pipeline.registry import Registry
 from pipeline.values import (
     Cohort,
@@ -43,12 +43,14 @@ def registration(
 ) -> ModelVersion:
     """Registers also a model that was not blessed: a version is a record of what was made."""
     statement = privacy_statement(privacy, encryption)
-    weights = np.frombuffer(store.get(trained_model.weights), dtype="<f4")
+    content = store.get(trained_model.weights)
+    weights = np.frombuffer(content, dtype="<f4")
     lineage = {
         "clients": {client: cohort.members[client].model_dump() for client in feature_set.digests},
         "features": feature_set.digests,
         "rounds": {number: list(clients) for number, clients in trained_model.rounds.items()},
         "weights": trained_model.weights,
+        "vouched_for": result_digest(bytes.fromhex(trained_model.salt), content),
         "verdict": verdict.model_dump(),
         "sottovoce": own_version(),
     }

@@ -47,7 +47,7 @@ def training(
     """
     noise = SharedNoise.of(privacy, training, encryption, clients.min_cohort)
     encryption = noise.encryption
-    membership = Membership(clients, journal, encryption)
+    membership = Membership(clients, journal, encryption, "train")
     membership.establish({name: cohort.members[name].public_keys for name in feature_set.digests})
     group = SecureSum(clients, membership)
     spec = feature_set.spec
@@ -66,6 +66,7 @@ def training(
             evaluation_privacy=True,
             encryption=encryption,
             training=training,
+            checks_share=feature_set.checks_share,
             holdout=data.holdout,
             round=1,
             attempt=membership.attempt(),
@@ -94,10 +95,12 @@ def training(
                 blobs=blobs,
                 coefficients=lambda layout: layout.coefficients(values),
                 terms=agreed(rounds.basis, noise.terms),
+                after_a_sum=bool(rounds.sums),
             )
         )
         if total.rejected:
             clients.progress(_report(rounds.drop_last(), training.rounds, (), members, 0.0))
+            membership.renew()
             continue
         rounds.add(number, total.ref, total.sealed)
         if len(total.present) >= clients.min_cohort:
@@ -129,6 +132,7 @@ def training(
         parameters=models.parameter_count(model, spec.width),
         rounds=rounds.participants,
         spent=revealed.spent,
+        salt=revealed.salt.hex(),
         attested=revealed.attested,
         unconfirmed=revealed.unconfirmed,
     )

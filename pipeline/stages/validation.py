@@ -1,8 +1,8 @@
-"""validation: every client checks its snapshot against the contract. WARN is reported, FAIL excludes."""
+"""validation: every client checks its snapshot by noisy counts. WARN is reported, FAIL excludes."""
 
 from __future__ import annotations
 
-from pipeline.config import ValidationConfig
+from pipeline.config import Privacy, ValidationConfig
 from pipeline.contract import DataContract
 from pipeline.dag import stage
 from pipeline.federation import Failure
@@ -12,17 +12,20 @@ from pipeline.protocol import Action, Outcome, ValidateReply, ValidateRequest
 from pipeline.values import Snapshots, ValidationReport
 
 
-@stage(produces="validation_report", place="clients")
+@stage(produces="validation_report", place="clients", charges=True)
 def validation(
-    clients: Clients, snapshots: Snapshots, data: DataContract, validation: ValidationConfig
+    clients: Clients, snapshots: Snapshots, data: DataContract, validation: ValidationConfig, privacy: Privacy
 ) -> ValidationReport:
     """Raises CohortTooSmall when too few clients pass."""
     asked = clients.ask(
         Action.VALIDATE,
-        lambda name: ValidateRequest(contract=data, checks=validation, snapshot=snapshots.digests[name]),
+        lambda name: ValidateRequest(
+            contract=data, checks=validation, privacy=privacy, snapshot=snapshots.digests[name]
+        ),
         ValidateReply,
         clients=snapshots.digests,
     )
+    clients.heads.note_heads({answer.client: answer.reply.head for answer in asked.answers})
     outcomes = {answer.client: answer.reply.outcomes for answer in asked.answers}
     for answer in list(asked.answers):
         for outcome in answer.reply.outcomes:
@@ -36,4 +39,7 @@ def validation(
 
 
 def _told(outcome: Outcome) -> str:
-    return f"{outcome.check}{f' in {outcome.column}' if outcome.column else ''}"
+    told = f"{outcome.check}{f' in {outcome.column}' if outcome.column else ''}"
+    if outcome.measured is None or outcome.check == "leakage":
+        return told
+    return f"{told}: {outcome.measured:.1%} of rows{f' +- {outcome.error:.1%}' if outcome.error else ''}"

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from clients.app import CLIENT_ERROR
 from clients.home import Home
 from clients.ingestion import load_snapshot
-from clients.preprocessing import load_split
+from clients.preprocessing import find_features
 from pipeline.config import Config
 from pipeline.contract import DataContract
+from pipeline.features import FeatureSpec
 from pipeline.packing import INLINE, pack, unpack
 from pipeline.protocol import Action, IngestReply, IngestRequest, JoinReply, JoinRequest, own_version
 from privacy.errors import ContractRefused, ForbiddenColumn, ProtocolError
@@ -53,8 +54,15 @@ def test_join_says_who_and_which_data(grid: LocalGrid) -> None:
     first = joined()
     assert (first.name, first.version) == ("centre", own_version())
     assert joined() == first
-    home(grid).policy.source.touch()
-    assert joined().fingerprint != first.fingerprint
+    source = home(grid).policy.source
+    source.touch()
+    assert joined() == first, "what was only touched is the same"
+    frame = pd.read_parquet(source)
+    frame.iloc[1:].to_parquet(source)
+    changed = joined()
+    assert changed.fingerprint != first.fingerprint
+    frame.to_parquet(source)
+    assert joined().fingerprint not in (first.fingerprint, changed.fingerprint), "and back again is another one"
 
 
 def test_another_version_is_refused_with_both_named(grid: LocalGrid) -> None:
@@ -79,14 +87,22 @@ def test_missing_source_missing_column_too_few_rows_and_junk(grid: LocalGrid, co
         "column-missing",
         "the data source has no column lab Add it to the source, or take it out of data.columns.",
     )
-    good.head(10).to_parquet(source)
-    assert error(ask(grid, Action.INGEST, request))[0] == "too-few-rows"
     source.write_text(SECRET)
     assert error(ask(grid, Action.INGEST, request))[0] == "contract-violated"
     source.unlink()
     assert error(ask(grid, Action.INGEST, request))[0] == "source-missing"
-    log = (home(grid).root / "client.log").read_text()
-    assert "too-few-rows" not in log or SECRET not in str(grid.replies)
+    assert SECRET not in str(grid.replies)
+
+
+def test_how_many_rows_there_are_decides_about_nothing(grid: LocalGrid, config: Config) -> None:
+    """What is declared does: with more than a run or an owner demands, ten rows are as welcome as ten thousand."""
+    request = pack(IngestRequest(contract=config.data))
+    mine = home(grid)
+    pd.read_parquet(mine.policy.source).head(10).to_parquet(mine.policy.source)
+    assert not ask(grid, Action.INGEST, request).has_error()
+    Home.write_policy(mine.root, mine.policy.model_copy(update={"rows": 49}))
+    code, text = error(ask(grid, Action.INGEST, request))
+    assert (code, "49 rows are declared" in text) == ("too-few-rows", True)
 
 
 def test_the_owner_s_policy_outranks_the_contract(grid: LocalGrid, config: Config) -> None:
@@ -111,6 +127,10 @@ def test_an_owner_s_contract_outranks_the_run_s(grid: LocalGrid, config: Config)
     owned()
     assert told(data) == ""
     assert told(data.model_copy(update={"columns": {"age": data.columns["age"]}})) == "", "less is granted too"
+    owned(holdout=0.5)
+    assert "it holds out 0.2 of the records, not 0.5" in told(data)
+    owned(min_rows=100_000)
+    assert "at least 100,000 are needed" in told(data)
     owned(columns__age__high=60)
     assert "contract-refused" in told(data)
     assert "declares the column age otherwise" in told(data)
@@ -127,13 +147,14 @@ def test_what_the_owner_forbids_later_is_refused_also_where_it_lies_prepared(fed
     federation.run()
     mine = Home(federation.homes["north"])
     snapshot = next(mine.root.glob("snapshots/*")).name
-    features = next(mine.root.glob("features/*")).name
+    features = next(mine.root.glob("snapshots/*/features/*")).name
+    spec = FeatureSpec.of(federation.config.data)
     assert len(load_snapshot(mine, snapshot).frame) > 0
-    assert len(load_split(mine, features, "training", 0.2).labels) > 0
+    assert len(find_features(mine, features, spec, 0.2).split("training", 0.2).labels) > 0
     Home.write_policy(mine.root, mine.policy.model_copy(update={"forbidden_columns": ("lab",)}))
     for prepared in (
         lambda home: load_snapshot(home, snapshot),
-        lambda home: load_split(home, features, "training", 0.2),
+        lambda home: find_features(home, features, spec, 0.2),
     ):
         with pytest.raises(ForbiddenColumn, match="lab"):
             prepared(Home(mine.root))
@@ -142,7 +163,7 @@ def test_what_the_owner_forbids_later_is_refused_also_where_it_lies_prepared(fed
         yaml.safe_dump(change(federation.config.data.model_dump(mode="json"), {"columns__age__low": 0}))
     )
     with pytest.raises(ContractRefused, match="age"):
-        load_split(Home(mine.root), features, "training", 0.2)
+        find_features(Home(mine.root), features, spec, 0.2)
 
 
 def test_an_action_the_policy_does_not_allow_is_refused(grid: LocalGrid, config: Config) -> None:
@@ -159,14 +180,14 @@ def test_a_model_larger_than_the_owner_allows_is_refused_before_anything_is_char
     Home.write_policy(mine.root, mine.policy.model_copy(update={"max_parameters": 30}))
     federation.run()
     assert federation.excluded["north"] == "action-forbidden"
-    assert federation.charges("north") == {}
+    assert "train" not in federation.charges("north")
 
 
 def test_places_are_keyed_also_for_a_table_of_numbers(grid: LocalGrid) -> None:
-    from clients.ingestion import _places
+    from clients.places import places
 
     numbers = pd.DataFrame({"a": range(500), "b": range(500)})
-    mine, other = _places(numbers, bytes(16)), _places(numbers, bytes([1]) * 16)
+    mine, other = places(numbers, bytes(16)), places(numbers, bytes([1]) * 16)
     assert (mine != other).all()
     assert 0 <= mine.min() < 0.05
     assert 0.95 < mine.max() < 1

@@ -75,7 +75,7 @@ def test_a_plan_says_what_will_be_spent_before_anything_is(home: Home, tmp_path:
 def test_a_client_level_plan_shows_what_fewer_honest_clients_would_mean(tmp_path: Path, dataset: Path) -> None:
     private = {"unit": "client", "epsilon": 4.0}
     text = said("plan", write_config(tmp_path / "c.yaml", dataset, privacy=private, federation__min_cohort=5))
-    assert "add/remove one client's data" in text
+    assert "all of one client's data against none" in text
     assert "divided among 4 honest clients" in text
     epsilons = [float(line.split()[-1]) for line in text.splitlines() if "█" in line and "configured" not in line]
     assert max(epsilons) > 8, "with one honest client it is no longer what was promised"

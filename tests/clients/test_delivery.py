@@ -20,7 +20,7 @@ def test_messages_that_come_twice_change_nothing(federation: Federation) -> None
             federation.grid.faults[(name, action.value)] = twice
     outcome = federation.run()
     assert all(len(clients) == 6 for clients in outcome.model.rounds.values())
-    assert federation.charges() == {"train": 3, "evaluate": 1}
+    assert federation.charges() == {"validate": 1, "train": 3, "evaluate": 1}
     assert federation.excluded == {}
 
 

@@ -26,7 +26,7 @@ def make_card(name: str, number: int) -> ClientCard:
     """The card of an invented client; equal numbers, equal keys."""
     key = ec.derive_private_key(10_000 + number, ec.SECP384R1()).public_key()
     node_key = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
-    return ClientCard(name=name, public_keys=Identity(bytes([number]) * 64).public.hex(), node_key=node_key)
+    return ClientCard.signed(name, Identity(bytes([number]) * 64), node_key)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def authority(tmp_path: Path) -> Path:
 
 def init(home: Path, source: Path, authority: Path, *more: str) -> str:
     arguments = ["client", "init", str(home), "--name", "east", "--source", str(source), "--ca", str(authority)]
-    arguments += ["--lifetime-epsilon", "5", "--min-cohort", "4", "--forbid", "name, street"]
+    arguments += ["--lifetime-epsilon", "5", "--min-cohort", "4", "--forbid", "shoe_size, discharge"]
     arguments += ["--coordinator", "example.org:9443", *more]
     result = CliRunner().invoke(sottovoce.app, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -55,7 +55,7 @@ def test_init_makes_a_home_with_policy_keys_ledger_and_card(tmp_path: Path, data
     assert node.card.fingerprint in said
     policy = node.home.policy
     assert (policy.lifetime_epsilon, policy.min_cohort, policy.require_masks) == (5.0, 4, True)
-    assert policy.forbidden_columns == ("name", "street")
+    assert policy.forbidden_columns == ("shoe_size", "discharge")
     assert node.home.ledger.spent() == 0
     assert node.card.public_keys == node.home.identity.public.hex()
     for name in ("identity.key", "digest.key", "node.key", "superexec.secret"):
@@ -66,7 +66,7 @@ def test_init_makes_a_home_with_policy_keys_ledger_and_card(tmp_path: Path, data
 
 
 def test_init_asks_for_what_it_was_not_told(tmp_path: Path, dataset: Path, authority: Path) -> None:
-    answers = f"east\n{dataset}\n3\n6\nname\nexample.org:1\n{authority}\n"
+    answers = f"east\n{dataset}\n3\n6\nward\nexample.org:1\n{authority}\n"
     result = CliRunner().invoke(
         sottovoce.app, ["client", "init", str(tmp_path / "asked")], input=answers, catch_exceptions=False
     )
@@ -80,6 +80,8 @@ def test_init_asks_for_what_it_was_not_told(tmp_path: Path, dataset: Path, autho
     [
         (("--source", "nowhere.csv"), "no such file"),
         (("--ca", "nowhere.crt"), "no such file"),
+        (("--forbid", "shoesize"), "Did you mean 'shoe_size'|which is no column"),
+        (("--rows", "200000"), "lifetime_delta 1e-05 is not below one over rows"),
         (("--ca", __file__), "not a certificate"),
         (("--lifetime-epsilon", "-1"), "lifetime_epsilon"),
         (("--min-cohort", "1"), "min_cohort"),

@@ -228,7 +228,7 @@ def test_no_value_is_handed_over_without_a_quorum_s_signatures(federation: Feder
 
     for name in federation.homes:
         federation.grid.faults[(name, "query.reveal")] = too_few
-    with pytest.raises(RevealDisagreement, match="no client sent"):
+    with pytest.raises(CohortTooSmall, match="no client hands the result over: 2 clients vouch"):
         federation.run()
     assert all("vouch" in reply.error.reason for reply in refused)
 
@@ -281,4 +281,4 @@ def test_all_clients_evaluate_the_weights_the_request_names(federation: Federati
     federation.grid.faults[("north", "evaluate")] = other_weights
     outcome = federation.run()
     assert "north" not in outcome.evaluation.clients
-    assert federation.charges("north") == {"train": 3}
+    assert federation.charges("north") == {"validate": 1, "train": 3}

@@ -37,7 +37,7 @@ def test_client_level_privacy_charges_rounds_and_evaluation_together(tmp_path: P
     assert 5.9 <= epsilon_of(releases, 1e-5) <= 6.0
     assert all(5.9 <= spent <= 6.0 for spent in outcome.evaluation.lifetime.values() if spent)
     assert "every client: epsilon 6" in outcome.version.privacy.text
-    assert outcome.version.privacy.adjacency == "add/remove one client's data"
+    assert outcome.version.privacy.adjacency == "all of one client's data against none (zero-out)"
     assert outcome.evaluation.roc_auc_error > 0.05, "six clients are too few, and the report says so"
 
 
@@ -112,7 +112,7 @@ def test_a_client_that_vanishes_costs_the_round_because_nothing_is_sealed_twice(
 
 
 def test_a_plan_is_held_to_whatever_a_later_request_says(tmp_path: Path, dataset: Path) -> None:
-    """The second round without shares, or with a smaller cohort: the client goes by the plan of the first."""
+    """The second round without shares: the client refuses it, and what it spent stays as it was."""
     federation = Federation(tmp_path, private(dataset))
     rounds: list[int] = []
 
@@ -120,7 +120,7 @@ def test_a_plan_is_held_to_whatever_a_later_request_says(tmp_path: Path, dataset
         request, blobs = unpack(TrainRequest, message.content)
         rounds.append(request.round)
         if request.round == 2:
-            changed = request.model_copy(update={"shares": None, "privacy": "none"})
+            changed = request.model_copy(update={"shares": None})
             message = Message(pack(changed, blobs), message.metadata.dst_node_id, message.metadata.message_type)
             message.metadata.__dict__["_message_id"] = "m"
         return federation.grid.app(message, context)
@@ -128,7 +128,8 @@ def test_a_plan_is_held_to_whatever_a_later_request_says(tmp_path: Path, dataset
     federation.grid.faults[("north", "train")] = weakened
     federation.run()
     releases = [row.releases[0] for row in Home(federation.homes["north"]).ledger.rows() if row.kind == "reserve"]
-    assert [release.unit for release in releases] == ["client"] * 3
+    assert federation.excluded["north"] == "protocol"
+    assert [release.unit for release in releases] == ["client"] * 2
     assert len({release.noise_multiplier for release in releases}) == 1
 
 
@@ -209,7 +210,7 @@ def test_a_ledger_restored_with_its_head_is_noticed_by_who_saw_it(federation: Fe
     assert federation.excluded == {"north": "ledger-rolled-back"}
     assert "north" not in outcome.evaluation.clients
     assert federation.charges("north") == {}, "nothing was charged to a ledger nobody believes"
-    assert federation.charges("east") == {"train": 6, "evaluate": 2}
+    assert federation.charges("east") == {"validate": 1, "train": 6, "evaluate": 2}
 
 
 def test_a_budget_that_is_too_small_names_an_epsilon_that_would_do(federation: Federation, dataset: Path) -> None:

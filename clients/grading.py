@@ -1,0 +1,118 @@
+"""What noisy counts of a snapshot say about it: OK, WARN or FAIL. Post-processing, so nothing here is charged.
+
+Something is said only where it stands out from the noise by four deviations: among some hundred checks of a run, noise
+alone raises none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.config import ValidationConfig
+from pipeline.contract import Column, DataContract, Numeric
+from pipeline.metrics import metrics, roc_auc_error
+from pipeline.protocol import Outcome
+
+CERTAIN = 4.0
+"""Deviations of the noise."""
+
+Status = Literal["ok", "warn", "fail"]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CheckCounts:
+    """tables: for each column counts [2, cells] of the negative and the positive class. positives: rows of the positive
+    class. copies: rows that are exact copies of another. noise: deviation of the noise in each count."""
+
+    contract: DataContract
+    tables: Mapping[str, Floats]
+    positives: float
+    copies: float
+    noise: float
+
+    @property
+    def rows(self) -> float:
+        """Every column counts every row; at least one."""
+        return max(1.0, float(np.mean([table.sum() for table in self.tables.values()])))
+
+    def deviation(self, counts: float) -> float:
+        """Of the noise in a share that is a sum of so many counts."""
+        return self.noise * math.sqrt(counts) / self.rows
+
+
+def graded(counts: CheckCounts, limits: ValidationConfig) -> Iterator[Outcome]:
+    """The outcome of every check."""
+    for name, column in counts.contract.columns.items():
+        yield _declared(counts, name, column, limits)
+    yield _balance(counts, limits)
+    copies, error = _share(counts.copies, counts.rows), counts.deviation(1)
+    yield _outcome("duplicates", _over(copies, error, limits.duplicates, "warn"), None, copies, error)
+    for name, column in counts.contract.columns.items():
+        power, error = ranking_power(counts.tables[name], column, counts.noise)
+        yield _outcome("leakage", _over(power, error, limits.leakage, "fail", inclusive=True), name, power, error)
+
+
+def _declared(counts: CheckCounts, name: str, column: Column, limits: ValidationConfig) -> Outcome:
+    """Values that break their declaration: out of bounds, or a name that was not declared."""
+    numeric = isinstance(column, Numeric)
+    at = -2 if numeric else -1
+    bad, error = _share(float(counts.tables[name][:, at].sum()), counts.rows), counts.deviation(2)
+    limit = limits.out_of_bounds if numeric else limits.unknown_categories
+    status = _over(bad, error, limit, "fail")
+    if status == "ok":
+        status = _over(bad, error, 0.0, "warn")
+    return _outcome("bounds" if numeric else "categories", status, name, bad, error)
+
+
+def _balance(counts: CheckCounts, limits: ValidationConfig) -> Outcome:
+    positive = _share(counts.positives, counts.rows)
+    minority, error = min(positive, 1 - positive), counts.deviation(1)
+    status: Status = "ok"
+    if minority + CERTAIN * error < limits.minority_share:
+        status = "warn"
+    if minority <= CERTAIN * error and CERTAIN * error < limits.minority_share / 2:
+        status = "fail"  # one class alone, as far as can be told
+    return _outcome("label-balance", status, counts.contract.label.column, minority, error)
+
+
+def ranking_power(table: Floats, column: Column, noise: float) -> tuple[float, float]:
+    """ROC-AUC of the label ranked by this column alone, in its better direction, and one standard error of it.
+
+    Cells that are lost in the noise are taken together: sorted by their share of positives they would rank by it.
+    """
+    kept = table[:, :-2] if isinstance(column, Numeric) else table
+    totals = kept.sum(axis=0)
+    clear = totals > CERTAIN * max(noise * math.sqrt(2), 0.0) if noise else totals > 0
+    if clear.sum() < 2:
+        return 0.5, 0.0
+    cells = np.maximum(kept[:, clear], 0.0)
+    if not isinstance(column, Numeric) and not clear.all():
+        cells = np.concatenate([cells, np.maximum(kept[:, ~clear].sum(axis=1, keepdims=True), 0.0)], axis=1)
+    if isinstance(column, Numeric):
+        power = metrics(cells[0], cells[1])["roc_auc"]
+        cells = cells if power >= 0.5 else cells[:, ::-1]
+    else:
+        cells = cells[:, np.argsort(cells[1] / np.maximum(cells.sum(axis=0), 1.0))]
+    return metrics(cells[0], cells[1])["roc_auc"], roc_auc_error(cells[0], cells[1], noise) if noise else 0.0
+
+
+def _over(
+    measured: float, error: float, limit: float, then: Literal["warn", "fail"], *, inclusive: bool = False
+) -> Status:
+    least = measured - CERTAIN * error
+    return then if least > limit or (inclusive and least >= limit) else "ok"
+
+
+def _outcome(check: str, status: Status, column: str | None, measured: float, error: float) -> Outcome:
+    return Outcome(check=check, status=status, column=column, measured=round(measured, 6), error=round(error, 6))
+
+
+def _share(count: float, rows: float) -> float:
+    return min(1.0, max(0.0, count / rows))
