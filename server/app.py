@@ -19,11 +19,16 @@ from pipeline.config import Config
 from pipeline.configfile import load_config
 from pipeline.console import JsonLines
 from pipeline.engine import ray_engine
+from pipeline.features import FeatureSpec
 from pipeline.lifecycle import Outcome, run_lifecycle
 from pipeline.metadata import new_run
+from pipeline.model import parameter_count
 from pipeline.report import Report
 from pipeline.workspace import Workspace
 from privacy.errors import ConfigError, SottovoceError
+from privacy.layout import Layout
+from privacy.wire import SCHEMES, Format
+from server.allowance import note_reply
 from server.roster import NODES, Roster
 
 REPORT, ERROR, END = "Report", "Error", "End"
@@ -61,9 +66,19 @@ def log_of(workspace: Path, run: str) -> Path:
     return workspace / f"run-{run}.jsonl"
 
 
+def reply_bytes(config: Config, clients: int) -> int:
+    """The largest vector that a client of this run sends: its sealed update."""
+    layout = Layout.for_cohort(max(2, clients))
+    values = parameter_count(config.model, FeatureSpec.of(config.data).width) + 1
+    coefficients = max(layout.coefficients(values), 2 * config.evaluation.bins)
+    return max(Format(scheme, layout, Layout.blocks(coefficients)).upload_bytes for scheme in SCHEMES)
+
+
 def _run(config: Config, grid: Grid, workspace: Workspace, roster: Path | None, lines: JsonLines, run: str) -> Outcome:
     admitted = Roster(roster).admitted(roster.with_name(NODES)) if roster else None
+    if roster:  # a run of a coordinator: its gateway wants to know
+        note_reply(roster.parent, reply_bytes(config, len(admitted or ())))
     stop = signal.getsignal(signal.SIGTERM)
-    with ray_engine():
+    with ray_engine(workspace.scratch):
         signal.signal(signal.SIGTERM, stop)  # ray.init put its own handler over Flower's
         return run_lifecycle(config, grid, workspace, lines, admitted, run)

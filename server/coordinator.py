@@ -6,7 +6,9 @@ import sys
 import threading
 from collections.abc import Callable
 
+from pipeline.federation import printable
 from pipeline.services import Service, Services, program, python_environment, refuse_taken
+from server.gateway import SAYS
 from server.home import CoordinatorHome
 from server.roster import NODES, tell_superlink
 from server.runs import Runs
@@ -36,7 +38,27 @@ class Coordinator:
                 ready()
                 threading.Thread(target=Runs(home).tend, args=(stopped, say), daemon=True).start()
 
+            threading.Thread(target=self._tell, args=(stopped, say), daemon=True).start()
             Services(self._services(), home.root / "logs").run(stopped, admitted, say)
+
+    def _tell(self, stopped: threading.Event, say: Callable[[str], None]) -> None:
+        """What the gateway has to say to its operator, once for each thing said in a row."""
+        path = self._home.root / "logs" / "gateway.log"
+        at, last = path.stat().st_size if path.exists() else 0, ""
+        while not stopped.wait(1.0):
+            size = path.stat().st_size if path.exists() else 0
+            if size < at:  # put aside at a start
+                at = 0
+            if size == at:
+                continue
+            with path.open("rb") as file:
+                file.seek(at)
+                lines = file.read(size - at).decode(errors="replace").splitlines()
+            at = size
+            for line in lines:
+                if line.startswith(SAYS) and line != last:
+                    say(printable(line.removeprefix(SAYS)))
+                    last = line
 
     def _services(self) -> list[Service]:
         settings, root = self._home.settings, self._home.root
@@ -53,7 +75,7 @@ class Coordinator:
         ]
         executor = [
             *(sys.executable, "-P", "-m", "server.executor"),
-            *(f"127.0.0.1:{settings.link_port}", secret, str(root / "link-ca.crt")),
+            *(f"127.0.0.1:{settings.link_port}", secret, str(root / "link-ca.crt"), str(root)),
         ]
         gateway = [sys.executable, "-P", "-m", "server.gateway", str(root)]
         return [

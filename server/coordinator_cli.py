@@ -59,6 +59,7 @@ def init(
 def start(home: HomeArgument = DEFAULT) -> None:
     """Coordinate until Ctrl-C or SIGTERM."""
     from server.coordinator import Coordinator
+    from server.door import AN_ADDRESS, SECONDS
     from server.home import CoordinatorHome
 
     found = CoordinatorHome(home)
@@ -69,6 +70,7 @@ def start(home: HomeArgument = DEFAULT) -> None:
 
     def ready() -> None:
         _say(f"{settings.name} is open at {settings.host}:{settings.port}      Ctrl-C closes it")
+        _say(f"without an admitted key a connection lasts {SECONDS:.0f} s, and an address has {AN_ADDRESS} at most")
         if (left := found.days_left) < SOON:
             _say(f"! the certificate expires in {left} days: sottovoce server renew {home}, then start again")
 

@@ -3,13 +3,16 @@
 No code that a bundle brings is unpacked or run: whoever reaches the SuperLink can ask for a run of the lifecycle, and
 for nothing else.
 
-    python -m server.executor RUNTIME_ADDRESS SECRET_FILE CA_FILE
+    python -m server.executor RUNTIME_ADDRESS SECRET_FILE CA_FILE HOME
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from queue import Queue
@@ -17,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.environment import quiet_environment
 from pipeline.forking import ForkingExecutor, execute_forever
+from privacy.errors import ConfigError
 
 if TYPE_CHECKING:
     from flwr.supercore.superexec.executor.types import ExecutionSpec
@@ -24,8 +28,11 @@ if TYPE_CHECKING:
 IMPORTED = ("ray", "server.app", "tenseal", "mlflow", "flwr.superlink.runtime.run_serverapp")
 
 
-def drive(spec: ExecutionSpec) -> None:
+def drive(home: Path, spec: ExecutionSpec) -> None:
     """One run, by the app that is installed here: Flower's steps to unpack and load a bundle are taken away.
+
+    Whoever reaches the SuperLink can submit any run config. Of it only the name of a configuration counts that `home`
+    already has; workspace and roster are those of the home.
 
     Private API of flwr: flwr.superlink.runtime.run_serverapp.
     """
@@ -36,6 +43,7 @@ def drive(spec: ExecutionSpec) -> None:
     task.get_fused_config_from_dir = lambda _, overrides: dict(overrides)
 
     def run(grid: Any, context: Any, **_: Any) -> Any:
+        context.run_config = settings_of(home, context.run_config)
         app(grid=grid, context=context)
         return context
 
@@ -52,12 +60,26 @@ def drive(spec: ExecutionSpec) -> None:
     )
 
 
-def main(runtime: str, secret: Path, authority: Path) -> None:
+def settings_of(home: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The run config of a run of this home. Raises ConfigError for a configuration that was not submitted here."""
+    name = Path(str(asked.get("config", ""))).name
+    if not re.fullmatch(r"[0-9a-f]{16}\.yaml", name) or not (home / "runs" / name).is_file():
+        raise ConfigError("the run names no configuration of this coordinator", remedy="Submit it: sottovoce run")
+    return {
+        "config": str(home / "runs" / name),
+        "workspace": str(home / "workspace"),
+        "roster": str(home / "roster.json"),
+        "run": str(asked.get("run", "")),
+    }
+
+
+def main(runtime: str, secret: Path, authority: Path, home: Path) -> None:
     quiet_environment()
     from flwr.supercore.constant import TaskType
 
-    execute_forever(ForkingExecutor(TaskType.SERVER_APP, drive), runtime, secret, authority, IMPORTED)
+    executor = ForkingExecutor(TaskType.SERVER_APP, partial(drive, home))
+    execute_forever(executor, runtime, secret, authority, IMPORTED)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    main(sys.argv[1], *map(Path, sys.argv[2:5]))

@@ -69,7 +69,7 @@ class Roster:
         entries = self.entries()
         for name, entry in entries.items():
             same = {entry.card.public_keys, entry.card.node_key} & {card.public_keys, card.node_key}
-            if name == card.name and entry.card == card and not entry.revoked:
+            if name == card.name and entry.card.same_as(card) and not entry.revoked:
                 return
             if name == card.name or same:
                 state = "was revoked" if entry.revoked else "is admitted"

@@ -80,7 +80,7 @@ class Deployment:
     def init(self, name: str, source: Path, authority: Path | None = None, port: int | None = None) -> None:
         self.command(
             *("client", "init", name, "--name", name, "--source", source, "--lifetime-epsilon", 200),
-            *("--min-cohort", self.min_cohort, "--min-rows", 50, "--forbid", "shoe_size"),
+            *("--min-cohort", self.min_cohort, "--min-rows", 50, "--forbid", "shoe_size", "--colluders", 0),
             *("--coordinator", f"{self.host}:{port or self.port}", "--ca", authority or self.home / "ca.crt"),
         )
 
@@ -88,6 +88,15 @@ class Deployment:
         card = self.root / name / "card.json"
         fingerprint = ClientCard.read(card).fingerprint
         self.command("server", "roster", "add", card, "--home", self.home, "--fingerprint", fingerprint)
+
+    def introduce(self) -> None:
+        """Every owner compares the fingerprints of all others."""
+        cards = {name: ClientCard.read(self.root / name / "card.json") for name in GROUPS}
+        for name in GROUPS:
+            known = {other: card.fingerprint for other, card in cards.items() if other != name}
+            first, *rest = known
+            self.command("client", "roster", "pin", self.root / first / "card.json", known[first], "--home", name)
+            Home(self.root / name).known_clients.pin({other: known[other] for other in (name, *rest) if other in known})
 
     def supernode_says(self, name: str, text: str, seconds: float = 60) -> None:
         log = self.root / name / "logs" / "supernode.log"
@@ -157,7 +166,7 @@ class Deployment:
         for name in GROUPS:
             for execution in {charge.partition("/")[0] for charge in self.charges(name) if "/train/" in charge}:
                 state = ExecutionState(Home(self.root / name), execution)
-                if (state.folder / "revealed").exists() and (model := state.model()) is not None:
+                if state.result() is not None and (model := state.model()) is not None:
                     made.setdefault(execution, {})[name] = model
         ours = [of for of in made.values() if any(np.array_equal(model.weights, weights) for model in of.values())]
         assert len(ours) == 1, f"{len(ours)} executions at the clients have made this version"
@@ -260,6 +269,8 @@ def deployed(
         for name in GROUPS:
             made.init(name, made.root / f"{name}.csv")
             made.admit(name)
+        made.introduce()
+        for name in GROUPS:
             made.begin(name)
         for name in GROUPS:
             made.supernode_says(name, "SuperNode ID")

@@ -177,7 +177,7 @@ def test_an_unreachable_ray_and_too_few_clients(place: Path, config: Path) -> No
     done = sottovoce("simulate", config, "--workspace", place / "few", "--set", "data.min_rows=100000")
     assert done.returncode == 5
     assert "error[cohort-too-small]  query.ingest: 0 of 6 clients answered, at least 4 must." in done.stderr
-    assert "fewer rows than its minimum" in done.stderr
+    assert "rows are declared, at least 100,000 are needed" in done.stderr
 
 
 def test_a_dirty_ray_does_not_matter(place: Path, config: Path, finished: object) -> None:
@@ -201,7 +201,7 @@ def test_kill_9_in_mid_training_loses_at_most_the_round_in_progress(place: Path,
     with start(folder, config) as process:
         assert process.stdout
         for line in process.stdout:
-            if "round 1/4" in line:
+            if "enrolment ..." in line:
                 busy = sottovoce("simulate", config, "--workspace", folder)
                 assert (busy.returncode, "error[workspace-busy]" in busy.stderr) == (8, True)
             if "round 2/4" in line:

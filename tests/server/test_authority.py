@@ -195,7 +195,12 @@ def test_a_card_is_a_card(tmp_path: Path) -> None:
     path = tmp_path / "card.json"
     path.write_text(card.model_dump_json())
     assert ClientCard.read(path) == card
-    assert len({card.fingerprint, make_card("west", 1).fingerprint, make_card("east", 2).fingerprint}) == 3
+    assert make_card("west", 1).fingerprint == card.fingerprint == card.identity.fingerprint, "one, of its keys"
+    assert make_card("east", 2).fingerprint != card.fingerprint
+    for part, other in {"name": "west", "node_key": make_card("east", 2).node_key, "signature": ""}.items():
+        path.write_text(card.model_copy(update={part: other}).model_dump_json())
+        with pytest.raises(ConfigError, match="not signed by the keys on it"):
+            ClientCard.read(path)
     for wrong in ("", "{}", card.model_dump_json().replace("ecdsa-sha2-nistp384", "ssh-ed25519")):
         path.write_text(wrong)
         with pytest.raises(ConfigError, match=r"card\.json"):

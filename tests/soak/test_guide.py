@@ -85,7 +85,7 @@ def test_the_guide_is_followed_as_it_stands(tmp_path: Path) -> None:
                 terminals.enter_context(terminal(machine, folder, command))
                 continue
             answers = "\n\n" if "client init" in command else ""
-            if "roster add" in command:
+            if "roster add" in command or "roster pin" in command:
                 answers = fingerprints[re.sub(r"first/card", "pacific-card", command).split()[4]] + "\n"
             said[command] = run(machine, folder, command, answers)
             if "client init" in command:
@@ -93,11 +93,14 @@ def test_the_guide_is_followed_as_it_stands(tmp_path: Path) -> None:
                 fingerprints[f"{name}-card.json"] = re.search("fingerprint +([0-9A-F ]{39})", said[command])[1]  # type: ignore[index]
             if "server init" in command:
                 shutil.copy(folder / "fed" / "ca.crt", home["owner"] / "ca.crt")  # over a way they trust
+            if "client init first" in command:
+                shutil.copy(folder / "first" / "card.json", home["owner"] / "pacific-card.json")
             if "client init mine" in command:
                 shutil.copy(folder / "mine" / "card.json", home["operator"] / "mountain-card.json")
     assert time.monotonic() - begun < 600, "ten minutes"
     told = "\n".join(said.values())
     assert "pacific                  admitted" in told
+    assert "mountain                 compared" in told
     assert "round 8/8  2/2 clients" in told
     assert "Model crash-fatality v1" in told
     assert "COMPLETE" in told

@@ -1,6 +1,6 @@
 """The coordinator's executor with a lie built in: one client is given another model than the others.
 
-python -m tests.server.processes.hostile_executor CLIENT RUNTIME_ADDRESS SECRET_FILE CA_FILE
+python -m tests.server.processes.hostile_executor CLIENT RUNTIME_ADDRESS SECRET_FILE CA_FILE HOME
 """
 
 from __future__ import annotations
@@ -41,4 +41,4 @@ def lie_to(client: str) -> None:
 
 if __name__ == "__main__":
     lie_to(sys.argv[1])
-    executor.main(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
+    executor.main(sys.argv[2], *map(Path, sys.argv[3:6]))

@@ -20,7 +20,7 @@ def test_a_run_over_the_federation_trains_one_model_and_charges_each_client(depl
     assert finished.state == "COMPLETE"
     for name in GROUPS:
         charged = [charge.partition("/")[2] for charge in deployment.charges(name)]
-        assert charged == ["train/1", "train/2", "evaluate/1"]
+        assert charged == ["validate/1", "train/1", "train/2", "evaluate/1"]
     status = deployment.command("client", "status", "east")
     assert "east runs (process" in status
     assert "of 200" in status

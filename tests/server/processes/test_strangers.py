@@ -96,6 +96,11 @@ def test_names_and_fingerprints_cannot_be_taken(deployment: Deployment) -> None:
     assert "you heard another" in deployment.command("server", "roster", "add", card, *wrong, *home, code=4)
     posing = deployment.root / "posing.json"
     posing.write_text(card.read_text().replace('"impostor"', '"east"'))
+    assert "not signed by the keys on it" in deployment.command(
+        *("server", "roster", "add", posing, "--fingerprint", fingerprint), *home, code=2
+    )
+    impostor = Home(deployment.root / "impostor").identity
+    posing.write_text(ClientCard.signed("east", impostor, ClientCard.read(card).node_key).model_dump_json())
     said = ("--fingerprint", ClientCard.read(posing).fingerprint)
     assert "east is admitted with fingerprint" in deployment.command(
         "server", "roster", "add", posing, *said, *home, code=4
@@ -147,7 +152,7 @@ def test_what_a_policy_forbids_is_not_done_whoever_asks(deployment: Deployment) 
 
 def test_a_coordinator_that_gives_one_client_another_model_gets_no_sum(deployment: Deployment) -> None:
     honest = next(p for p in family(deployment.processes["server"]) if "server.executor" in " ".join(p.cmdline()))
-    arguments = honest.cmdline()[-3:]
+    arguments = honest.cmdline()[-4:]
     command = [sys.executable, "-m", "tests.server.processes.hostile_executor", "south", *arguments]
     honest.suspend()
     with (deployment.root / "hostile.log").open("wb") as out:
@@ -181,13 +186,18 @@ def test_code_in_a_bundle_runs_nowhere(deployment: Deployment) -> None:
         ours.replace('["README.md"]', '["**/*.py"]').replace("server.app:app", "evil:app")
     )
     home = CoordinatorHome(deployment.home)
-    settings = (
-        f'config="{deployment.config(4)}" workspace="{home.workspace}" roster="{home.root}/roster.json" run="../x"'
-    )
+    known = next((home.root / "runs").glob("*.yaml"))
+    elsewhere = deployment.root / "elsewhere-workspace"
+    settings = f'config="{known}" workspace="{elsewhere}" roster="" run="../x"'
     number = flwr(home, "run", str(bundle), "here", "--run-config", settings)["run-id"]
     state = Runs(home).state
     wait_for(lambda: state(number).startswith("finished"), 120, "the end of the run", pause=2)
     assert state(number) == "finished:completed"
+    assert not elsewhere.exists(), "workspace and roster are those of the home, whatever is submitted"
+    other = f'config="{deployment.config(4)}" workspace="{home.workspace}" roster="" run="../x"'
+    number = flwr(home, "run", str(bundle), "here", "--run-config", other)["run-id"]
+    wait_for(lambda: state(number).startswith("finished"), 120, "the end of the run", pause=2)
+    assert state(number) == "finished:failed", "a configuration that was not submitted here is none"
     run_at = trace.read_text().splitlines() if trace.exists() else []
     assert all(path.startswith(str(bundle)) for path in run_at), "only who submits it looks at it, in its own process"
 
