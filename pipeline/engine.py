@@ -22,6 +22,8 @@ OBJECT_STORE = 100 * 1024 * 1024
 REAL_HOME = "SOTTOVOCE_HOME"
 
 
+ROOM = 200 * 1024 * 1024
+"""Bytes that Ray's logs and what it spills may take."""
 LONGEST = 45
 """Bytes of a folder's path in which Ray can still name its sockets: a socket's path has at most 107."""
 
@@ -77,7 +79,7 @@ def _private_folder(scratch: Path | None) -> Iterator[Path]:
     """
     with ExitStack() as held:
         _sweep(Path(tempfile.gettempdir()), "sv-")
-        if scratch is None:
+        if scratch is None or _crowded(scratch):
             folder = _temporary(held)
         else:
             _sweep(scratch, "ray-")
@@ -92,6 +94,14 @@ def _private_folder(scratch: Path | None) -> Iterator[Path]:
             link.symlink_to(folder)
             folder = link
         yield folder
+
+
+def _crowded(scratch: Path) -> bool:
+    """Whether its disk has no room for Ray; what else needs that disk will say so by name."""
+    place = scratch
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free < ROOM
 
 
 def _temporary(held: ExitStack) -> Path:

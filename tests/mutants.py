@@ -52,6 +52,8 @@ NOT_TOLD: dict[str, str] = {
     "cost(noise, coarse)": "a search's first steps; the fine grid has the last word",
     "margin": "how a search steps; its end is checked",
     "slope": "how a search steps; its end is checked",
+    "low[0] > 0": "how a search steps; its end is checked",
+    "0 < high[1] < low[1]": "how a search steps; its end is checked",
     "middle": "how a search steps; its end is checked",
     "_TOLERANCE": "how close a calibration comes from below; never above",
     "maxsize": "size of a cache",
@@ -95,7 +97,11 @@ def mutants(source: str) -> Iterator[tuple[int, str, str]]:
             change(target)
             after = ast.unparse(target)
             if before != after:
-                yield line, f"{before!s:.90} -> {after!s:.90}", ast.unparse(ast.fix_missing_locations(changed))
+                yield line, f"{_short(before)} -> {_short(after)}", ast.unparse(ast.fix_missing_locations(changed))
+
+
+def _short(text: str) -> str:
+    return text.splitlines()[0][:90]
 
 
 def _changes(node: ast.AST) -> list[object]:
