@@ -137,7 +137,6 @@ def _rdp_curve(release: Release) -> tuple[Any, Any]:
     return composed.orders, composed.rdp
 
 
-@lru_cache(maxsize=4096)
 def calibrate(
     epsilon: float,
     delta: float,
@@ -162,20 +161,32 @@ def calibrate(
             f"expected 0 < delta < 1, got {delta}", remedy="Choose a delta well below 1/rows.", travels=True
         )
     chosen: Mechanism = mechanism or ("sampled-gaussian" if sampling_rate < 1 else "gaussian")
+    found = _calibrated(epsilon, delta, Release(chosen, 0.0, sampling_rate, count), beside)
+    if isinstance(found, PlanInvalid):
+        raise PlanInvalid(found.cause, remedy=found.remedy, travels=found.travels)
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _calibrated(epsilon: float, delta: float, wanted: Release, beside: tuple[Release, ...]) -> float | PlanInvalid:
+    """What was searched for once, also in vain: that takes longest."""
 
     @cache
     def cost(noise: float, interval: float = _INTERVAL) -> float:
-        return _pld((Release(chosen, noise, sampling_rate, count), *beside), delta, interval)
+        return _pld((replace(wanted, noise_multiplier=noise), *beside), delta, interval)
 
     # A coarse grid of privacy losses is six times cheaper and off by a nearly constant factor: search there, and let
     # the fine grid have the last word.
     factor, coarse = 1.0, min(_COARSE, epsilon / 100)
-    for _ in range(3 if coarse > _INTERVAL else 0):
-        noise = _search(partial(_scaled, cost, coarse, factor), epsilon * (1 - 0.2 * _TOLERANCE), 0.1 * _TOLERANCE)
-        if epsilon * (1 - _TOLERANCE) <= cost(noise) <= epsilon:
-            return noise
-        factor = cost(noise) / cost(noise, coarse)
-    return _search(cost, epsilon, _TOLERANCE / 3)
+    try:
+        for _ in range(3 if coarse > _INTERVAL else 0):
+            noise = _search(partial(_scaled, cost, coarse, factor), epsilon * (1 - 0.2 * _TOLERANCE), 0.1 * _TOLERANCE)
+            if epsilon * (1 - _TOLERANCE) <= cost(noise) <= epsilon:
+                return noise
+            factor = cost(noise) / cost(noise, coarse)
+        return _search(cost, epsilon, _TOLERANCE / 3)
+    except PlanInvalid as error:
+        return error
 
 
 def _scaled(cost: Callable[[float, float], float], interval: float, factor: float, noise: float) -> float:
