@@ -43,7 +43,8 @@ def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[T
     population = features.population("training", request.holdout)
     settings = settings_of(request)
     beside = checks_of(request.privacy, request.checks_share, len(request.spec.columns))
-    plan = state.plan(settings) or _plan(home, request, population, beside)
+    fixed = state.plan(settings)
+    plan = fixed or _plan(home, request, population, beside)
     noise = state.membership.agreed_noise(request.attempt, plan.shares)
     state.refuse_if_closed()
     before = state.advance(_current(state, request, blobs), request.sums, blobs, request.encryption.bound)
@@ -61,9 +62,10 @@ def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[T
     holder.permit(statement)
 
     home.ledger.reserve(charge, [plan.round()], EVERYONE if plan.shares else population)
-    state.fix_plan(plan, settings)
-    state.note_beside(beside)
-    state.save_model(before)
+    if fixed is None:
+        state.save_model(before)
+        state.note_beside(beside)
+        state.fix_plan(plan, settings)
     split = features.split("training", request.holdout)
     moved = _trained(state, request, before, plan, split) - before.weights.astype(np.float64)
     if plan.shares:
