@@ -42,7 +42,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "clients/execution.py": ("tests/clients/test_membership.py", "tests/adversary"),
     "clients/reveal.py": ("tests/adversary/test_quorum.py", "clients/reveal.py"),
     "clients/snapshots.py": ("tests/adversary/test_owner.py",),
-    "clients/policy.py": ("tests/adversary/test_owner.py", "tests/clients/test_membership.py", "clients/policy.py"),
+    "clients/policy.py": ("tests/clients/test_policy.py", "clients/policy.py"),
     "clients/roster.py": ("tests/clients/test_membership.py", "tests/adversary/test_owner.py"),
 }
 """Where a promise is kept, and what would notice."""
@@ -59,6 +59,7 @@ NOT_TOLD: dict[str, str] = {
     "maxsize": "size of a cache",
     "_CHUNK": "what is handled at a time",
     "remedy": "wording",
+    ":.1g": "wording",
     "1e-06": "keeps a division from zero",
     "setLevel": "a library's chatter",
 }
