@@ -51,7 +51,3 @@ class Alerts:
             else:
                 kept.append(one)
         write_atomically(self._path, _Alerts.dump_json([*kept[-KEPT + 1 :], alert]))
-
-    def clear(self) -> None:
-        """The owner has seen them."""
-        self._path.unlink(missing_ok=True)

@@ -89,7 +89,7 @@ def ranking_power(table: Floats, column: Column, noise: float) -> tuple[float, f
     """
     kept = table[:, :-2] if isinstance(column, Numeric) else table
     totals = kept.sum(axis=0)
-    clear = totals > CERTAIN * max(noise * math.sqrt(2), 0.0) if noise else totals > 0
+    clear = totals > CERTAIN * noise * math.sqrt(2)
     if clear.sum() < 2:
         return 0.5, 0.0
     cells = np.maximum(kept[:, clear], 0.0)

@@ -1,7 +1,7 @@
 """Starting and stopping Ray: local and private by default, or the cluster that RAY_ADDRESS names.
 
 A Ray of our own listens on loopback only, asks everyone for a token, and keeps its files in one folder of mode 0700 in
-the workspace, which goes when it goes.
+the workspace (in the system's place for such files where the workspace's disk has no room), which goes when it goes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from pipeline.environment import found_cluster, quiet_environment
@@ -113,8 +113,9 @@ def _sweep(place: Path, prefix: str) -> None:
     """Remove what processes left there that are gone: `PREFIX<process>`, and our own only."""
     for old in place.glob(f"{prefix}*"):
         process = old.name.removeprefix(prefix).partition("-")[0]
-        if process.isdigit() and old.lstat().st_uid == os.geteuid() and not _lives(process):
-            shutil.rmtree(old, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another one sweeps at the same moment
+            if process.isdigit() and old.lstat().st_uid == os.geteuid() and not _lives(process):
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def _lives(process: str) -> bool:

@@ -139,27 +139,28 @@ class Coordinator:
         return Terms(execution, purpose, request.generation, request.scheme, request.masks, roster)
 
     # -- vectors ---------------------------------------------------------------------------------------------------
-    def train_request(self, execution: str, name: str, cohort: Sequence[str], **changes: Any) -> TrainRequest:
+    def _asked(self, execution: str, name: str, cohort: Sequence[str]) -> dict[str, Any]:
+        """What every request for a vector says."""
         config = self.config
         noise = SharedNoise.of(config.privacy, config.training, config.encryption, config.federation.min_cohort)
-        fields: dict[str, Any] = {
+        return {
             "execution": execution,
             "features": self.features[name],
             "spec": self.spec,
             "model": config.model,
             "privacy": config.privacy,
             "shares": noise.shares,
-            "evaluation_privacy": True,
             "encryption": noise.encryption,
             "training": config.training,
             "checks_share": config.validation.epsilon_share,
             "holdout": config.data.holdout,
-            "round": 1,
             "attempt": Attempt(generation=1, cohort=tuple(sorted(cohort))),
-            "sums": (),
             "seen": None,
         }
-        return TrainRequest.model_validate({**fields, **changes})
+
+    def train_request(self, execution: str, name: str, cohort: Sequence[str], **changes: Any) -> TrainRequest:
+        own = {"evaluation_privacy": True, "round": 1, "sums": ()}
+        return TrainRequest.model_validate({**self._asked(execution, name, cohort), **own, **changes})
 
     def train(
         self,
@@ -175,25 +176,8 @@ class Coordinator:
         return self.ask(name, Action.TRAIN, request, TrainReply, {**blobs, "initial": self.initial})[1]["sealed"]
 
     def evaluate_request(self, execution: str, name: str, cohort: Sequence[str], **changes: Any) -> EvaluateRequest:
-        config = self.config
-        noise = SharedNoise.of(config.privacy, config.training, config.encryption, config.federation.min_cohort)
-        fields: dict[str, Any] = {
-            "execution": execution,
-            "features": self.features[name],
-            "spec": self.spec,
-            "model": config.model,
-            "privacy": config.privacy,
-            "encryption": noise.encryption,
-            "training": config.training,
-            "shares": noise.shares,
-            "evaluation": config.evaluation,
-            "checks_share": config.validation.epsilon_share,
-            "holdout": config.data.holdout,
-            "basis": self.basis,
-            "attempt": Attempt(generation=1, cohort=tuple(sorted(cohort))),
-            "seen": None,
-        }
-        return EvaluateRequest.model_validate({**fields, **changes})
+        own = {"evaluation": self.config.evaluation, "basis": self.basis}
+        return EvaluateRequest.model_validate({**self._asked(execution, name, cohort), **own, **changes})
 
     def evaluate(self, execution: str, name: str, cohort: Sequence[str], **changes: Any) -> bytes:
         """A client's sealed counts."""
