@@ -11,8 +11,8 @@ import json
 import logging
 import traceback
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from clients.home import Home
 from pipeline import protocol
-from pipeline.packing import pack, unpack
+from pipeline.packing import Blobs, pack, unpack
 from pipeline.protocol import Action
 from privacy.errors import (
     ClientFailed,
@@ -42,29 +42,59 @@ ALERTING = (PrivacyError, CohortTooSmall, ContractRefused, ForbiddenColumn, Prot
 
 app = ClientApp()
 
-WORK: dict[Action, tuple[type[BaseModel], str, str]] = {
-    Action.JOIN: (protocol.JoinRequest, "clients.enrolment", "join"),
-    Action.KEYS: (protocol.KeysRequest, "clients.keyring", "keys"),
-    Action.INGEST: (protocol.IngestRequest, "clients.ingestion", "ingest"),
-    Action.VALIDATE: (protocol.ValidateRequest, "clients.validation", "validate"),
-    Action.PREPROCESS: (protocol.PreprocessRequest, "clients.preprocessing", "preprocess"),
-    Action.TRAIN: (protocol.TrainRequest, "clients.training", "train"),
-    Action.EVALUATE: (protocol.EvaluateRequest, "clients.evaluation", "evaluate"),
-    Action.REVEAL: (protocol.RevealRequest, "clients.reveal", "reveal"),
-}
-"""What each action does. Modules are imported when first asked for: torch costs seconds that `join` must not pay."""
+Handler = Callable[[Home, Any, dict[str, bytes]], tuple[BaseModel, Blobs]]
+
+
+def handler_of(action: Action) -> tuple[type[BaseModel], Handler]:
+    """The request of an action, and what answers it.
+
+    Imported when first asked for: torch costs seconds that `join` must not pay.
+    """
+    match action:
+        case Action.JOIN:
+            from clients.enrolment import join
+
+            return protocol.JoinRequest, join
+        case Action.KEYS:
+            from clients.keyring import keys
+
+            return protocol.KeysRequest, keys
+        case Action.INGEST:
+            from clients.ingestion import ingest
+
+            return protocol.IngestRequest, ingest
+        case Action.VALIDATE:
+            from clients.validation import validate
+
+            return protocol.ValidateRequest, validate
+        case Action.PREPROCESS:
+            from clients.preprocessing import preprocess
+
+            return protocol.PreprocessRequest, preprocess
+        case Action.TRAIN:
+            from clients.training import train
+
+            return protocol.TrainRequest, train
+        case Action.EVALUATE:
+            from clients.evaluation import evaluate
+
+            return protocol.EvaluateRequest, evaluate
+        case Action.REVEAL:
+            from clients.reveal import reveal
+
+            return protocol.RevealRequest, reveal
 
 
 def handle(action: Action, message: Message, context: Context) -> Message:
     """Answer one message; every failure becomes a sanitised error reply."""
-    kind, module, function = WORK[action]
     home: Home | None = None
     try:
         home = Home(Path(str(context.node_config.get("home", ""))))
         home.policy.permit_action(action.name.lower())
+        kind, answer = handler_of(action)
         with home.locked():
             request, blobs = unpack(kind, message.content)
-            reply, out = getattr(import_module(module), function)(home, request, blobs)
+            reply, out = answer(home, request, blobs)
         return Message(pack(reply, out), reply_to=message)
     except KeyboardInterrupt:
         raise
@@ -92,7 +122,7 @@ def _handler(action: Action) -> Callable[[Message, Context], Message]:
     return answer
 
 
-for _action in WORK:
+for _action in Action:
     _category, _, _name = _action.value.partition(".")
     _register = {"query": app.query, "train": app.train, "evaluate": app.evaluate}[_category]
     _register(*([_name] if _name else []))(_handler(_action))

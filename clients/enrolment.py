@@ -5,8 +5,19 @@ from __future__ import annotations
 from clients.home import Home
 from pipeline.code import code_digest
 from pipeline.packing import Blobs
-from pipeline.protocol import JoinReply, JoinRequest, own_version
+from pipeline.protocol import Action, JoinReply, JoinRequest, own_version
 from privacy.errors import VersionMismatch
+
+ANSWERED_BY = {
+    Action.KEYS: "clients.keyring",
+    Action.INGEST: "clients.ingestion",
+    Action.VALIDATE: "clients.validation",
+    Action.PREPROCESS: "clients.preprocessing",
+    Action.TRAIN: "clients.training",
+    Action.EVALUATE: "clients.evaluation",
+    Action.REVEAL: "clients.reveal",
+}
+"""The module of each action whose answer results are made of. By name: its code is digested, not imported."""
 
 
 def join(home: Home, request: JoinRequest, blobs: Blobs) -> tuple[JoinReply, Blobs]:
@@ -22,7 +33,7 @@ def join(home: Home, request: JoinRequest, blobs: Blobs) -> tuple[JoinReply, Blo
     reply = JoinReply(
         name=home.policy.name,
         version=own_version(),
-        code=code_digest("clients.app"),
+        code={action: code_digest(module) for action, module in ANSWERED_BY.items()},
         public_keys=home.identity.public.hex(),
         fingerprint=home.digest(epoch.encode(), home.policy.model_dump_json().encode()),
     )

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, Literal, Protocol, TypeVar, get_type_hints, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -48,6 +48,7 @@ class Stage:
     place: Place
     charges: bool = False
     volatile: bool = False
+    asks: tuple[str, ...] = ()
     cpus: float = 1.0
     retries: int = 0
     timeout: float | None = None
@@ -68,23 +69,32 @@ def stage(
     place: Place,
     charges: bool = False,
     volatile: bool = False,
+    asks: tuple[str, ...] = (),
     cpus: float = 1.0,
     retries: int = 0,
     timeout: float | None = None,
 ) -> Callable[[Function], Function]:
     """Mark a function as a stage.
 
-    charges: it spends privacy budget. volatile: it looks at the world and is never reused. cpus, retries and timeout
-    (seconds) apply to its Ray task.
+    charges: it spends privacy budget. volatile: it looks at the world and is never reused. asks: the actions it asks
+    clients; of an input that is `Narrowed` only what concerns these is in its key. cpus, retries and timeout (seconds)
+    apply to its Ray task.
     """
 
     def mark(function: Function) -> Function:
         function.stage = Stage(  # type: ignore[attr-defined]
-            function.__name__, function, produces, place, charges, volatile, cpus, retries, timeout
+            function.__name__, function, produces, place, charges, volatile, asks, cpus, retries, timeout
         )
         return function
 
     return mark
+
+
+@runtime_checkable
+class Narrowed(Protocol):
+    """An input of which a stage depends on no more than what concerns the actions it asks."""
+
+    def narrowed(self, asks: tuple[str, ...]) -> BaseModel: ...
 
 
 def stage_of(function: Callable[..., BaseModel]) -> Stage:
@@ -224,7 +234,7 @@ class _Scheduler:
             name: _plain(self.inputs.sections[name]) for name in found.parameters if name in self.inputs.sections
         }
         code = code_digest(found.function.__module__)
-        key = _key(found.name, inputs, parameters, code)
+        key = _key(found.name, {name: self._seen(found, name) for name in inputs}, parameters, code)
         earlier = [] if found.volatile else self.metadata.find(key)
         for execution in earlier:
             if execution.state == "COMPLETE" and (reused := self._reuse(found, execution.id)):
@@ -251,6 +261,13 @@ class _Scheduler:
         self.metadata.end(execution_id)
         self.progress(StageFinished(found.name, cached=False, seconds=time.monotonic() - begun))
         return value, digest
+
+    def _seen(self, found: Stage, name: str) -> str:
+        """Digest of what a stage depends on of one of its inputs."""
+        value = self.outputs[name]
+        if not isinstance(value, Narrowed):
+            return self.digests[name]
+        return hashlib.sha256(value.narrowed(found.asks).model_dump_json().encode()).hexdigest()
 
     def _reuse(self, found: Stage, execution: str) -> tuple[BaseModel, str] | None:
         digest = self.metadata.output(execution, found.produces)

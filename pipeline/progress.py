@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
+
+if TYPE_CHECKING:
+    from pipeline.protocol import Outcome
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,14 @@ class Notice:
     """Something a person should know, in words."""
 
     text: str
+
+
+def told(outcome: Outcome) -> str:
+    """The outcome of one check at one client, in words."""
+    where = f"{outcome.check}{f' in {outcome.column}' if outcome.column else ''}"
+    if outcome.measured is None or outcome.check == "leakage":
+        return where
+    return f"{where}: {outcome.measured:.1%} of rows{f' +- {outcome.error:.1%}' if outcome.error else ''}"
 
 
 Event = (

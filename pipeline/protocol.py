@@ -55,6 +55,8 @@ Purpose = Literal["train", "evaluate"]
 Printable = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 """Short text of a client that people will read."""
 
+CodeDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
 HexSignature = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 
 
@@ -67,8 +69,8 @@ class JoinRequest(Frozen):
 class JoinReply(Frozen):
     name: ClientName
     version: Printable
-    code: str = Field(
-        pattern=r"^[0-9a-f]{1,64}$", description="Digest of the client's code: part of what a cached result depends on."
+    code: dict[Action, CodeDigest] = Field(
+        description="Digest of what answers each action: part of what a cached result depends on."
     )
     public_keys: str = Field(description="X25519 and Ed25519 public keys, hex.", pattern=r"^[0-9a-f]{128}$")
     fingerprint: Digest = Field(description="Keyed digest of the data source; says equal or changed, nothing else.")

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from pipeline.contract import Frozen
 from pipeline.features import FeatureSpec
-from pipeline.protocol import ClientName, Outcome
+from pipeline.protocol import Action, ClientName, CodeDigest, Outcome
 from privacy.plan import Unit
 
 
@@ -18,11 +18,25 @@ class Member(Frozen):
 
     public_keys: str = Field(description="X25519 and Ed25519, hex.")
     fingerprint: str = Field(description="Keyed digest of its data source.")
-    code: str = Field(description="Digest of the code it runs.")
+    code: dict[Action, CodeDigest] = Field(description="Digest of what answers each action there.")
 
 
 class Cohort(Frozen):
     members: dict[ClientName, Member]
+
+    def narrowed(self, asks: tuple[str, ...]) -> Cohort:
+        """What a stage that asks these actions, and no other, can see of it."""
+        return Cohort(
+            members={
+                name: member.model_copy(update={"code": {a: d for a, d in member.code.items() if a in asks}})
+                for name, member in self.members.items()
+            }
+        )
+
+    @property
+    def public_keys(self) -> dict[ClientName, str]:
+        """X25519 and Ed25519 of every member, hex."""
+        return {name: member.public_keys for name, member in self.members.items()}
 
 
 class Snapshots(Frozen):

@@ -27,7 +27,7 @@ from privacy.errors import CohortTooSmall, ProtocolError, SumRejected
 from privacy.statement import agreed, basis_of
 
 
-@stage(produces="evaluation_report", place="clients", charges=True)
+@stage(produces="evaluation_report", place="clients", asks=(Action.KEYS, Action.EVALUATE, Action.REVEAL), charges=True)
 def evaluation(
     clients: Clients,
     journal: Journal,
@@ -45,7 +45,7 @@ def evaluation(
     noise = SharedNoise.of(privacy, training, encryption, clients.min_cohort)
     encryption = noise.encryption
     membership = Membership(clients, journal, encryption, "evaluate")
-    membership.establish({name: cohort.members[name].public_keys for name in feature_set.digests})
+    membership.establish({name: cohort.public_keys[name] for name in feature_set.digests})
     group = SecureSum(clients, membership)
     weights = {"weights": journal.artifact(trained_model.weights)}
     basis = basis_of(weights["weights"])

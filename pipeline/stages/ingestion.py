@@ -9,7 +9,7 @@ from pipeline.protocol import Action, IngestReply, IngestRequest
 from pipeline.values import Cohort, Snapshots
 
 
-@stage(produces="snapshots", place="clients")
+@stage(produces="snapshots", place="clients", asks=(Action.INGEST,))
 def ingestion(clients: Clients, cohort: Cohort, data: DataContract) -> Snapshots:
     """Raises CohortTooSmall, naming each client that has no such data."""
     asked = clients.ask(Action.INGEST, IngestRequest(contract=data), IngestReply, clients=cohort.members)

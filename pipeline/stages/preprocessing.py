@@ -8,12 +8,16 @@ from pipeline.dag import stage
 from pipeline.features import FeatureSpec
 from pipeline.federation import Federation as Clients
 from pipeline.protocol import Action, PreprocessReply, PreprocessRequest
-from pipeline.values import FeatureSet, ValidationReport
+from pipeline.values import Cohort, FeatureSet, ValidationReport
 
 
-@stage(produces="feature_set", place="clients")
+@stage(produces="feature_set", place="clients", asks=(Action.PREPROCESS,))
 def preprocessing(
-    clients: Clients, validation_report: ValidationReport, data: DataContract, validation: ValidationConfig
+    clients: Clients,
+    cohort: Cohort,
+    validation_report: ValidationReport,
+    data: DataContract,
+    validation: ValidationConfig,
 ) -> FeatureSet:
     """Raises CohortTooSmall."""
     spec = FeatureSpec.of(data)

@@ -29,7 +29,7 @@ LOST = b"lost"
 """Header of a checkpointed round without a sum."""
 
 
-@stage(produces="trained_model", place="clients", charges=True)
+@stage(produces="trained_model", place="clients", asks=(Action.KEYS, Action.TRAIN, Action.REVEAL), charges=True)
 def training(
     clients: Clients,
     journal: Journal,
@@ -48,7 +48,7 @@ def training(
     noise = SharedNoise.of(privacy, training, encryption, clients.min_cohort)
     encryption = noise.encryption
     membership = Membership(clients, journal, encryption, "train")
-    membership.establish({name: cohort.members[name].public_keys for name in feature_set.digests})
+    membership.establish({name: cohort.public_keys[name] for name in feature_set.digests})
     group = SecureSum(clients, membership)
     spec = feature_set.spec
     initial = models.initial_weights(model, spec.width, training.seed).astype("<f4").tobytes()

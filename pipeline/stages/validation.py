@@ -7,14 +7,19 @@ from pipeline.contract import DataContract
 from pipeline.dag import stage
 from pipeline.federation import Failure
 from pipeline.federation import Federation as Clients
-from pipeline.progress import ClientWarned
-from pipeline.protocol import Action, Outcome, ValidateReply, ValidateRequest
-from pipeline.values import Snapshots, ValidationReport
+from pipeline.progress import ClientWarned, told
+from pipeline.protocol import Action, ValidateReply, ValidateRequest
+from pipeline.values import Cohort, Snapshots, ValidationReport
 
 
-@stage(produces="validation_report", place="clients", charges=True)
+@stage(produces="validation_report", place="clients", asks=(Action.VALIDATE,), charges=True)
 def validation(
-    clients: Clients, snapshots: Snapshots, data: DataContract, validation: ValidationConfig, privacy: Privacy
+    clients: Clients,
+    cohort: Cohort,
+    snapshots: Snapshots,
+    data: DataContract,
+    validation: ValidationConfig,
+    privacy: Privacy,
 ) -> ValidationReport:
     """Raises CohortTooSmall when too few clients pass."""
     asked = clients.ask(
@@ -30,16 +35,9 @@ def validation(
     for answer in list(asked.answers):
         for outcome in answer.reply.outcomes:
             if outcome.status == "warn":
-                clients.progress(ClientWarned(answer.client, _told(outcome)))
-        if failed := [_told(outcome) for outcome in answer.reply.outcomes if outcome.status == "fail"]:
+                clients.progress(ClientWarned(answer.client, told(outcome)))
+        if failed := [told(outcome) for outcome in answer.reply.outcomes if outcome.status == "fail"]:
             asked.answers.remove(answer)
             clients.exclude(asked, Failure(answer.client, "validation-failed", "; ".join(failed)))
     clients.demand("validation", asked)
     return ValidationReport(outcomes=outcomes, passed={name: snapshots.digests[name] for name in asked.clients})
-
-
-def _told(outcome: Outcome) -> str:
-    told = f"{outcome.check}{f' in {outcome.column}' if outcome.column else ''}"
-    if outcome.measured is None or outcome.check == "leakage":
-        return told
-    return f"{told}: {outcome.measured:.1%} of rows{f' +- {outcome.error:.1%}' if outcome.error else ''}"

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import code
 from pipeline.artifacts import ArtifactStore
 from pipeline.metadata import Metadata
 from pipeline.workspace import Workspace
@@ -83,27 +82,6 @@ def test_one_run_at_a_time_and_a_dead_one_lets_go(tmp_path: Path) -> None:
     other.join()
     with Workspace(tmp_path).locked():
         pass
-
-
-def test_a_code_digest_follows_imports(tmp_path: Path) -> None:
-    package = tmp_path / "pipeline"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "a.py").write_text("from pipeline import b\nimport os\n")
-    (package / "b.py").write_text("x = 1\n")
-    (package / "c.py").write_text("x = 1\n")
-    probe = "from pathlib import Path; import sys; sys.path.insert(0, {!r}); exec(Path({!r}).read_text())"
-    probe += "; print(code_digest('pipeline.a'))"
-
-    def digest() -> str:
-        command = [sys.executable, "-c", probe.format(str(tmp_path), str(Path(code.__file__)))]
-        return subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
-
-    before = digest()
-    (package / "c.py").write_text("x = 2\n")
-    assert digest() == before
-    (package / "b.py").write_text("x = 2\n")
-    assert digest() != before
 
 
 def test_a_registry_opened_by_three_processes_at_once_is_made_once(tmp_path: Path) -> None:
