@@ -26,7 +26,8 @@ import psutil
 from privacy.group import Group, Terms
 from privacy.keys import Identity
 from privacy.layout import Layout
-from privacy.quantise import Floats, Quantiser
+from privacy.noise import Floats
+from privacy.quantise import Quantiser
 from privacy.statement import Statement
 from privacy.sums import Adder, Holder
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from clients.execution import Counts, ExecutionState, blob, sealed_once
+from clients.execution import ExecutionState, blob, sealed_once
 from clients.home import Home
 from clients.planning import checks_of, evaluation_of
 from clients.preprocessing import find_features
@@ -18,7 +18,7 @@ from pipeline.features import Matrix
 from pipeline.packing import Blobs, weights_from
 from pipeline.protocol import EvaluateReply, EvaluateRequest
 from privacy.errors import ProtocolError, RoundLost
-from privacy.noise import SecureNoise
+from privacy.noise import Integers, SecureNoise
 from privacy.population import EVERYONE
 from privacy.statement import agreed, basis_of
 
@@ -69,10 +69,10 @@ def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> t
     return reply, {"sealed": holder.seal(made, statement)}
 
 
-def of_one_client(counts: Counts) -> Counts:
+def of_one_client(counts: Integers) -> Integers:
     """Counts scaled to an L2 norm of at most ONE_CLIENT: every client weighs the same, however many rows it has."""
     norm = max(1.0, float(np.linalg.norm(counts)))
-    scaled: Counts = np.floor(counts * (ONE_CLIENT / norm)).astype(np.int64)
+    scaled: Integers = np.floor(counts * (ONE_CLIENT / norm)).astype(np.int64)
     return scaled
 
 

@@ -19,12 +19,13 @@ import numpy as np
 from clients.home import Home
 from clients.membership import Membership
 from pipeline.files import read_json, write_atomically
+from pipeline.model import Weights
 from pipeline.protocol import SumRef
 from privacy.accounting import Release
 from privacy.errors import ProtocolError, ReplayRefused, SumRejected
 from privacy.group import Group
+from privacy.noise import Floats, Integers
 from privacy.plan import DPPlan
-from privacy.quantise import Floats
 from privacy.shares import NoiseShares
 from privacy.statement import Statement, next_basis
 from privacy.stream import Words
@@ -35,9 +36,6 @@ KEPT_EXECUTIONS = 8
 """Executions whose end is kept, so that they can be asked for their result again."""
 OPEN_EXECUTIONS, IDLE_SECONDS = 256, 30 * 24 * 3600
 """Executions that have not ended: how many there may be, and for how long one may rest before it is over."""
-
-Weights = np.ndarray[tuple[int], np.dtype[np.float32]]
-Counts = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ class ExecutionState:
             lambda: holder.open_values(sealed, statement, ref.clients, count, bound),
         )
 
-    def open_counts(self, ref: SumRef, sealed: bytes, purpose: str, count: int) -> Counts:
+    def open_counts(self, ref: SumRef, sealed: bytes, purpose: str, count: int) -> Integers:
         """The verified sum of `count` integers. Raises CohortTooSmall, SumRejected, ProtocolError."""
         statement = self.membership.referred(purpose, ref)
         holder = self.membership.holder(ref.generation)

@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 
 from clients.planning import charges, checks_of, make_plan
 from pipeline.config import ClientPrivacy, Config
-from pipeline.noise import SharedNoise
+from pipeline.noise import SumTerms
 from privacy.accounting import Release, epsilon_of
 from privacy.errors import PlanInvalid
-from privacy.ledger import Wanted
 from privacy.plan import DPPlan
-from privacy.population import EVERYONE, exposures
+from privacy.population import Charge, exposures
 
 
 @dataclass(frozen=True)
@@ -48,9 +47,9 @@ class Forecast:
         return self._plan(self.settings)
 
     @property
-    def charges(self) -> list[Wanted]:
+    def charges(self) -> list[Charge]:
         """What the ledger will be asked for."""
-        checks: list[Wanted] = [([release], EVERYONE) for release in self._beside(self.settings)]
+        checks = [Charge([release]) for release in self._beside(self.settings)]
         return [*checks, *charges(self.plan, self.settings.data.holdout, "plan")]
 
     def stages(self) -> Iterator[tuple[str, float, float, str]]:
@@ -69,7 +68,7 @@ class Forecast:
     @property
     def total(self) -> float:
         """Epsilon of the run for its most exposed record, or client."""
-        exposed = exposures((population, releases) for releases, population in self.charges)
+        exposed = exposures(self.charges)
         return max(epsilon_of(releases, self.plan.delta) for releases in exposed)
 
     def curves(self) -> Iterator[Point]:
@@ -129,7 +128,7 @@ class Forecast:
 
     def _plan(self, settings: Config) -> DPPlan:
         least = settings.federation.min_cohort
-        noise = SharedNoise.of(settings.privacy, settings.training, settings.encryption, least)
+        noise = SumTerms.of(settings.privacy, settings.training, settings.encryption, least)
         return make_plan(settings.privacy, settings.training, self.rows, noise.shares, self._beside(settings))
 
     @staticmethod

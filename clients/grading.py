@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.config import ValidationConfig
 from pipeline.contract import Column, DataContract, Numeric
 from pipeline.metrics import metrics, roc_auc_error
-from pipeline.protocol import Outcome
+from pipeline.protocol import CheckOutcome
+from privacy.noise import Floats
 
 CERTAIN = 4.0
 """Deviations of the noise."""
 
 Status = Literal["ok", "warn", "fail"]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class CheckCounts:
         return self.noise * math.sqrt(counts) / self.rows
 
 
-def graded(counts: CheckCounts, limits: ValidationConfig) -> Iterator[Outcome]:
+def graded(counts: CheckCounts, limits: ValidationConfig) -> Iterator[CheckOutcome]:
     """The outcome of every check."""
     for name, column in counts.contract.columns.items():
         yield _declared(counts, name, column, limits)
@@ -59,7 +58,7 @@ def graded(counts: CheckCounts, limits: ValidationConfig) -> Iterator[Outcome]:
         yield _outcome("leakage", _over(power, error, limits.leakage, "fail", inclusive=True), name, power, error)
 
 
-def _declared(counts: CheckCounts, name: str, column: Column, limits: ValidationConfig) -> Outcome:
+def _declared(counts: CheckCounts, name: str, column: Column, limits: ValidationConfig) -> CheckOutcome:
     """Values that break their declaration: out of bounds, or a name that was not declared."""
     numeric = isinstance(column, Numeric)
     at = -2 if numeric else -1
@@ -71,7 +70,7 @@ def _declared(counts: CheckCounts, name: str, column: Column, limits: Validation
     return _outcome("bounds" if numeric else "categories", status, name, bad, error)
 
 
-def _balance(counts: CheckCounts, limits: ValidationConfig) -> Outcome:
+def _balance(counts: CheckCounts, limits: ValidationConfig) -> CheckOutcome:
     positive = _share(counts.positives, counts.rows)
     minority, error = min(positive, 1 - positive), counts.deviation(1)
     status: Status = "ok"
@@ -110,8 +109,8 @@ def _over(
     return then if least > limit or (inclusive and least >= limit) else "ok"
 
 
-def _outcome(check: str, status: Status, column: str | None, measured: float, error: float) -> Outcome:
-    return Outcome(check=check, status=status, column=column, measured=round(measured, 6), error=round(error, 6))
+def _outcome(check: str, status: Status, column: str | None, measured: float, error: float) -> CheckOutcome:
+    return CheckOutcome(check=check, status=status, column=column, measured=round(measured, 6), error=round(error, 6))
 
 
 def _share(count: float, rows: float) -> float:

@@ -19,7 +19,7 @@ from pipeline.files import read_json, write_atomically
 from pipeline.protocol import Attempt, SumRef
 from privacy.errors import CohortTooSmall, PlanInvalid, ProtocolError, SumRejected
 from privacy.group import Group, Terms
-from privacy.keys import KEY_BYTES, PublicKeys, Roster, read_secret, write_secret
+from privacy.keys import KEY_BYTES, PublicKeys, PublicRoster, read_secret, write_secret
 from privacy.shares import NoiseShares
 from privacy.statement import Statement
 from privacy.sums import Holder
@@ -70,7 +70,7 @@ class Membership:
         listing = {"purpose": terms.purpose, "scheme": terms.scheme, "masks": terms.masks, "roster": roster}
         write_atomically(self._folder / f"group-{terms.generation}.json", json.dumps(listing).encode())
 
-    def roster(self, generation: int) -> Roster:
+    def roster(self, generation: int) -> PublicRoster:
         """Raises ProtocolError when the keys action did not come first."""
         return {name: PublicKeys.from_hex(keys) for name, keys in self._listing(generation)["roster"].items()}
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pipeline.config import ClientPrivacy, Privacy, RecordPrivacy, TrainingConfig
-from pipeline.protocol import Shares
+from pipeline.protocol import AskedShares
 from privacy.accounting import Release, calibrate
 from privacy.errors import BudgetExhausted, ProtocolError
-from privacy.ledger import Ledger, Wanted
+from privacy.ledger import Ledger
 from privacy.plan import DPPlan, checks_release, counts_release
-from privacy.population import EVERYONE, Population
+from privacy.population import Charge, Population
 from privacy.shares import NoiseShares
 
 
@@ -39,7 +39,7 @@ def make_plan(
     privacy: Privacy,
     training: TrainingConfig,
     examples: int,
-    shares: Shares | None = None,
+    shares: AskedShares | None = None,
     beside: tuple[Release, ...] = (),
 ) -> DPPlan:
     """The plan of a whole run at a client with `examples` declared training rows. Raises PlanInvalid, ProtocolError.
@@ -70,7 +70,7 @@ def make_plan(
 
 
 def evaluation_of(
-    privacy: Privacy, training: TrainingConfig, shares: Shares | None, beside: tuple[Release, ...]
+    privacy: Privacy, training: TrainingConfig, shares: AskedShares | None, beside: tuple[Release, ...]
 ) -> tuple[Release, NoiseShares | None]:
     """What the evaluation releases, and at client level how its noise is divided. Raises PlanInvalid, ProtocolError."""
     if isinstance(privacy, ClientPrivacy):
@@ -81,21 +81,22 @@ def evaluation_of(
     return counts_release(privacy.epsilon, privacy.delta, beside), None
 
 
-def whole_run(privacy: Privacy) -> list[Wanted]:
+def whole_run(privacy: Privacy) -> list[Charge]:
     """A stand-in for all that a run will charge, for before its plan is known: one release of its epsilon and delta."""
     if privacy == "none":
-        return [([Release("none", 0.0)], EVERYONE)]
-    return [([Release("gaussian", calibrate(privacy.epsilon, privacy.delta, 1.0, 1))], EVERYONE)]
+        return [Charge([Release("none", 0.0)])]
+    return [Charge([Release("gaussian", calibrate(privacy.epsilon, privacy.delta, 1.0, 1))])]
 
 
-def charges(plan: DPPlan, holdout: float, basis: str) -> list[Wanted]:
+def charges(plan: DPPlan, holdout: float, basis: str) -> list[Charge]:
     """What the rounds and the evaluation will charge. Training and held-out records are disjoint; a client is one."""
     if plan.unit == "client":
-        return [([plan.run(), plan.evaluation()], EVERYONE)]
-    return [([plan.run()], Population(holdout, 1.0, basis)), ([plan.evaluation()], Population(0.0, holdout, basis))]
+        return [Charge([plan.run(), plan.evaluation()])]
+    training, held_out = Population(holdout, 1.0, basis), Population(0.0, holdout, basis)
+    return [Charge([plan.run()], training), Charge([plan.evaluation()], held_out)]
 
 
-def afford(ledger: Ledger, privacy: Privacy, wanted: list[Wanted], at: Callable[[Privacy], list[Wanted]]) -> None:
+def afford(ledger: Ledger, privacy: Privacy, wanted: list[Charge], at: Callable[[Privacy], list[Charge]]) -> None:
     """Raise BudgetExhausted when the ledger has too little left for `wanted`; it names an epsilon that would do.
 
     at: what a run under another privacy would charge.
@@ -111,7 +112,7 @@ def afford(ledger: Ledger, privacy: Privacy, wanted: list[Wanted], at: Callable[
 
 
 def affordable(
-    ledger: Ledger, privacy: RecordPrivacy | ClientPrivacy, at: Callable[[Privacy], list[Wanted]]
+    ledger: Ledger, privacy: RecordPrivacy | ClientPrivacy, at: Callable[[Privacy], list[Charge]]
 ) -> float | None:
     """About the largest epsilon, in tenths, that the ledger has left for such a run; None: not even a tenth."""
     low, high = 0, round(privacy.epsilon * 10)

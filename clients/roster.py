@@ -18,7 +18,7 @@ from pydantic import Field, TypeAdapter
 from pipeline.contract import Frozen
 from pipeline.files import write_atomically
 from privacy.errors import ClientUnknown, ConfigError, KeyMismatch, NotFound
-from privacy.keys import Roster
+from privacy.keys import PublicRoster
 
 
 class Known(Frozen):
@@ -69,7 +69,7 @@ class KnownClients:
         del entries[name]
         self._store(entries)
 
-    def check(self, roster: Roster, *, known_only: bool) -> dict[str, str]:
+    def check(self, roster: PublicRoster, *, known_only: bool) -> dict[str, str]:
         """Raise KeyMismatch if a member has other keys than this client knows, ClientUnknown if its owner knows only
         some of them and demands to know all. Returns the fingerprints of those that were never met."""
         entries, new = self.entries(), {}

@@ -13,22 +13,22 @@ import hashlib
 import numpy as np
 import torch
 
-from clients.execution import ExecutionState, GlobalModel, Weights, blob, sealed_once
+from clients.execution import ExecutionState, GlobalModel, blob, sealed_once
 from clients.home import Home
 from clients.planning import afford, charges, checks_of, make_plan, training_rows
 from clients.preprocessing import Split, find_features
 from pipeline import model as models
 from pipeline.config import Privacy
-from pipeline.noise import SharedNoise
+from pipeline.model import Weights
+from pipeline.noise import SumTerms
 from pipeline.packing import Blobs, weights_from
 from pipeline.protocol import TrainReply, TrainRequest
 from privacy.accounting import Release
 from privacy.dpsgd import Optimisation, flat, load_flat, train_round
 from privacy.errors import ProtocolError, RoundLost
-from privacy.ledger import Wanted
 from privacy.noise import SecureNoise
 from privacy.plan import DPPlan
-from privacy.population import EVERYONE, Population
+from privacy.population import EVERYONE, Charge, Population
 from privacy.statement import agreed, basis_of
 
 
@@ -109,12 +109,11 @@ def _plan(home: Home, request: TrainRequest, population: Population, beside: tup
     def made(privacy: Privacy) -> DPPlan:
         shares = request.shares
         if shares and privacy != request.privacy:  # another epsilon, so another noise of the cohort
-            shares = SharedNoise.of(privacy, request.training, request.encryption, shares.cohort).shares
+            shares = SumTerms.of(privacy, request.training, request.encryption, shares.cohort).shares
         return make_plan(privacy, request.training, examples, shares, beside if privacy == request.privacy else ())
 
-    def wanted(privacy: Privacy) -> list[Wanted]:
-        every = charges(made(privacy), request.holdout, population.basis)
-        return every if request.evaluation_privacy else every[:1]
+    def wanted(privacy: Privacy) -> list[Charge]:
+        return charges(made(privacy), request.holdout, population.basis)
 
     plan = made(request.privacy)
     afford(home.ledger, request.privacy, wanted(request.privacy), wanted)

@@ -82,7 +82,7 @@ class Heads(Protocol):
     def note_heads(self, heads: Mapping[str, str]) -> None: ...
 
 
-class Federation:
+class Clients:
     """The clients of one run behind one Flower grid."""
 
     def __init__(

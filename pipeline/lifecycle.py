@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from pipeline.config import Config
 from pipeline.dag import Dag, Inputs
-from pipeline.federation import Admitted, Federation
+from pipeline.federation import Admitted, Clients
 from pipeline.progress import Progress, RunPlanned
 from pipeline.registry import Registry
 from pipeline.stages.blessing import blessing
@@ -65,7 +65,7 @@ def run_lifecycle(
     dag = lifecycle_dag()
     metadata = workspace.metadata()
     run = metadata.begin_run(config.name, config.model_dump(mode="json"), run)
-    clients = Federation(
+    clients = Clients(
         grid,
         min_cohort=config.federation.min_cohort,
         timeout=config.federation.timeout,

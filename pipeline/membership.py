@@ -8,13 +8,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pipeline.config import EncryptionConfig
 from pipeline.contract import Frozen
-from pipeline.federation import Federation
+from pipeline.federation import Clients
 from pipeline.journal import Journal
 from pipeline.progress import GroupAgreed
 from pipeline.protocol import Action, Attempt, ClientName, KeysReply, KeysRequest, Purpose
 from privacy.errors import CohortTooSmall
 from privacy.group import Terms
-from privacy.keys import PublicKeys, Roster
+from privacy.keys import PublicKeys, PublicRoster
 from privacy.layout import Layout
 from privacy.masks import DEFAULT_COHORT
 
@@ -25,12 +25,12 @@ GRACE = 90.0
 sixty. It costs the others one repeated upload a round, and no deadline."""
 
 
-class Membership:
+class GroupMembers:
     """Ages by generations. A resumed execution keeps the last one, because its sums are sealed under that key."""
 
     def __init__(
         self,
-        federation: Federation,
+        federation: Clients,
         journal: Journal,
         encryption: EncryptionConfig,
         purpose: Purpose,
@@ -43,7 +43,7 @@ class Membership:
         self._lost_at: dict[ClientName, float] = {}
         self.generation = 0
         self.masks = False
-        self.roster: Roster = {}
+        self.roster: PublicRoster = {}
         self.members: tuple[ClientName, ...] = ()
         self.everyone: tuple[ClientName, ...] = ()
         while earlier := journal.get(f"group-{self.generation + 1}"):

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-Counts = npt.NDArray[np.float64]
+from privacy.noise import Floats
 
 
 def metrics(negative: npt.ArrayLike, positive: npt.ArrayLike) -> dict[str, float]:
@@ -42,12 +42,12 @@ def roc_auc_error(negative: npt.ArrayLike, positive: npt.ArrayLike, noise: float
     return math.sqrt(variance)
 
 
-def _kernel(counts: Counts) -> Counts:
+def _kernel(counts: Floats) -> Floats:
     """For each bin, how many of `counts` score below it, ties half."""
     return np.asarray(np.cumsum(counts) - counts / 2)
 
 
-def _average_precision(zeros: Counts, ones: Counts) -> float:
+def _average_precision(zeros: Floats, ones: Floats) -> float:
     above_1, above_0 = np.cumsum(ones[::-1]), np.cumsum(zeros[::-1])
     precision = np.clip(above_1 / np.maximum(above_1 + above_0, 1.0), 0.0, 1.0)
     recall = np.clip(above_1 / max(ones.sum(), 1.0), 0.0, 1.0)

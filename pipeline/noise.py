@@ -5,22 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.config import ClientPrivacy, EncryptionConfig, Privacy, TrainingConfig
-from pipeline.protocol import Shares
+from pipeline.protocol import AskedShares
 from privacy.shares import NoiseShares
 
 
 @dataclass(frozen=True)
-class SharedNoise:
+class SumTerms:
     """What the coordinator asks of a sum; at record level, or without privacy, nothing."""
 
-    shares: Shares | None
+    shares: AskedShares | None
     terms: str
     encryption: EncryptionConfig
 
     @classmethod
-    def of(
-        cls, privacy: Privacy, training: TrainingConfig, encryption: EncryptionConfig, min_cohort: int
-    ) -> SharedNoise:
+    def of(cls, privacy: Privacy, training: TrainingConfig, encryption: EncryptionConfig, min_cohort: int) -> SumTerms:
         """Noise for every round and the evaluation, with masks and a bound that never clips it. Raises PlanInvalid."""
         if not isinstance(privacy, ClientPrivacy):
             return cls(None, "", encryption)
@@ -32,5 +30,5 @@ class SharedNoise:
             cohort=min_cohort,
             colluders=privacy.colluders,
         )
-        shares = Shares(noise_multiplier=noise.noise_multiplier, cohort=min_cohort)
+        shares = AskedShares(noise_multiplier=noise.noise_multiplier, cohort=min_cohort)
         return cls(shares, noise.text, encryption.model_copy(update={"masks": True, "bound": noise.bound}))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:
-    from pipeline.protocol import Outcome
+    from pipeline.protocol import CheckOutcome
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Notice:
     text: str
 
 
-def told(outcome: Outcome) -> str:
+def told(outcome: CheckOutcome) -> str:
     """The outcome of one check at one client, in words."""
     where = f"{outcome.check}{f' in {outcome.column}' if outcome.column else ''}"
     if outcome.measured is None or outcome.check == "leakage":

@@ -38,7 +38,7 @@ class Action(StrEnum):
     REVEAL = "query.reveal"
 
 
-Execution = str
+ExecutionId = str
 """Id of a stage execution: sixteen hex digits. A resumed execution keeps it, so that nothing is charged twice."""
 
 ClientName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -82,7 +82,7 @@ class KeysRequest(Frozen):
     Blobs to a member: `signature`, `wrapped` and `key` (privacy.group.Offer).
     """
 
-    execution: Execution
+    execution: ExecutionId
     purpose: Purpose = Field(description="What the group's sums are for; a group has one purpose.")
     generation: int = Field(ge=1, description="Grows when a member leaves for good: the rest agrees on a new key.")
     scheme: Literal["bfv", "none"]
@@ -114,7 +114,7 @@ class ValidateRequest(Frozen):
     snapshot: Digest
 
 
-class Outcome(Frozen):
+class CheckOutcome(Frozen):
     """The outcome of one check, from noisy counts. measured, error: the fraction it is about, and one deviation of
     the noise in it."""
 
@@ -126,7 +126,7 @@ class Outcome(Frozen):
 
 
 class ValidateReply(Frozen):
-    outcomes: tuple[Outcome, ...] = Field(
+    outcomes: tuple[CheckOutcome, ...] = Field(
         max_length=20_000, description="Empty where a client's own answer must not depend on its data at all."
     )
     head: LedgerHead
@@ -164,7 +164,7 @@ class Attempt(Frozen):
     cohort: tuple[ClientName, ...]
 
 
-class Shares(Frozen):
+class AskedShares(Frozen):
     """How a cohort divides the noise of client-level privacy. Each client checks that it suffices."""
 
     noise_multiplier: float = Field(ge=0.01, le=1e6)
@@ -174,13 +174,12 @@ class Shares(Frozen):
 class TrainRequest(Frozen):
     """One round. Blobs: `sum-<k>` for each sum, in order, and in the first round `initial`, float32 little-endian."""
 
-    execution: Execution
+    execution: ExecutionId
     features: Digest
     spec: FeatureSpec
     model: ModelConfig
     privacy: Privacy
-    shares: Shares | None = Field(description="At client level: the cohort's noise.")
-    evaluation_privacy: bool = Field(description="Whether evaluation on held-out rows will be charged too.")
+    shares: AskedShares | None = Field(description="At client level: the cohort's noise.")
     encryption: EncryptionConfig
     training: TrainingConfig
     checks_share: float = Field(ge=0, lt=1, description="Part of epsilon that the checks may have cost alone.")
@@ -200,14 +199,14 @@ class TrainReply(Frozen):
 class EvaluateRequest(Frozen):
     """Counts on the held-out rows. Blob: `weights`, float32 little-endian."""
 
-    execution: Execution
+    execution: ExecutionId
     features: Digest
     spec: FeatureSpec
     model: ModelConfig
     privacy: Privacy
     encryption: EncryptionConfig
     training: TrainingConfig
-    shares: Shares | None = Field(description="At client level: the cohort's noise.")
+    shares: AskedShares | None = Field(description="At client level: the cohort's noise.")
     evaluation: EvaluationConfig
     checks_share: float = Field(ge=0, lt=1, description="Part of epsilon that the checks may have cost alone.")
     holdout: float = Field(gt=0, lt=1)
@@ -231,7 +230,7 @@ class RevealRequest(Frozen):
     group's first roster and of those who may collude, so that no two digests of one execution ever have one.
     """
 
-    execution: Execution
+    execution: ExecutionId
     what: Literal["model", "counts"]
     sums: tuple[SumRef, ...] = Field(min_length=1)
     bound: float = Field(gt=0, description="Clip of each coordinate of an update, for `model`.")
@@ -252,7 +251,7 @@ class RevealReply(Frozen):
     lifetime: float | None = Field(description="Epsilon of the client's ledger after it, rounded up to 0.01.")
 
 
-def reveal_text(execution: Execution, what: str, digest: str) -> bytes:
+def reveal_text(execution: ExecutionId, what: str, digest: str) -> bytes:
     """What a client signs when it vouches for the digest of a result."""
     return f"sottovoce reveal\0{execution}\0{what}\0{digest}".encode()
 

@@ -23,15 +23,6 @@ from privacy.errors import NotFound, VersionRefused
 
 CHAMPION = "champion"
 _SQLITE = "sqlite:///"
-FILES = (
-    "weights.safetensors",
-    "features.json",
-    "model.json",
-    "schema.json",
-    "metrics.json",
-    "privacy.json",
-    "lineage.json",
-)
 
 
 @dataclass(frozen=True)

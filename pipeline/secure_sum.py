@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from pipeline.federation import UNREACHABLE, Answer, Asked, Failure, Federation
-from pipeline.membership import Membership
+from pipeline.federation import UNREACHABLE, Answer, Asked, Clients, Failure
+from pipeline.membership import GroupMembers
 from pipeline.packing import Blobs
 from pipeline.protocol import (
     Action,
@@ -86,7 +86,7 @@ class Revealed:
 class SecureSum:
     """The sums of one group."""
 
-    def __init__(self, federation: Federation, membership: Membership) -> None:
+    def __init__(self, federation: Clients, membership: GroupMembers) -> None:
         self._federation = federation
         self._membership = membership
 

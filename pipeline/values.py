@@ -9,7 +9,7 @@ from pydantic import Field
 
 from pipeline.contract import Frozen
 from pipeline.features import FeatureSpec
-from pipeline.protocol import Action, ClientName, CodeDigest, Outcome
+from pipeline.protocol import Action, CheckOutcome, ClientName, CodeDigest
 from privacy.plan import Unit
 
 
@@ -48,7 +48,7 @@ class Snapshots(Frozen):
 class ValidationReport(Frozen):
     """Outcomes of every client's checks; `passed` goes on."""
 
-    outcomes: dict[ClientName, tuple[Outcome, ...]]
+    outcomes: dict[ClientName, tuple[CheckOutcome, ...]]
     passed: dict[ClientName, str] = Field(description="Snapshots of the clients without a FAIL.")
 
 

@@ -3,6 +3,9 @@
 PLD is what is reported and enforced. RDP is cheap and never below it. The Gaussian approximation (GDP) is *below* the
 truth and is not offered.
 
+What a release means never changes, because ledgers hold releases for ever: the five values of `Release` keep their
+meaning, a mechanism's name is never used again for another one, and what is unknown is an error, never a guess.
+
 >>> bool(7.0 < epsilon_of([Release("sampled-gaussian", 1.0, 0.1, 100)], delta=1e-5) < 7.1)
 True
 """
@@ -14,11 +17,12 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from privacy.errors import PlanInvalid
 
 Mechanism = Literal["sampled-gaussian", "gaussian", "discrete-gaussian", "none"]
+Unit = Literal["record", "client"]
 
 _TOLERANCE = 3e-3
 """A calibrated noise multiplier costs between (1 - tolerance) epsilon and epsilon."""
@@ -41,7 +45,15 @@ class Release:
     noise_multiplier: float
     sampling_rate: float = 1.0
     count: int = 1
-    unit: Literal["record", "client"] = "record"
+    unit: Unit = "record"
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what no accountant here knows."""
+        for what, known in ((self.mechanism, get_args(Mechanism)), (self.unit, get_args(Unit))):
+            if what not in known:
+                raise ValueError(f"unknown: {what!r}; known are {', '.join(known)}")
+        if not (self.noise_multiplier >= 0 and 0 < self.sampling_rate <= 1 and self.count >= 1):
+            raise ValueError("expected noise_multiplier >= 0, 0 < sampling_rate <= 1, count >= 1")
 
     def event(self) -> Any:
         """The `dp_accounting` event of this release; of a discrete Gaussian the continuous one, whose Renyi divergences

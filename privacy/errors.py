@@ -6,7 +6,7 @@
     |                           ForbiddenColumn  SourceChanged
     |-- PrivacyError (4)        PlanInvalid  BudgetExhausted  ReplayRefused  SumRejected  SecretExposed  ActionForbidden
     |   |                       KeyMismatch  ClientUnknown
-    |   `-- LedgerError         LedgerMissing  LedgerCorrupt  LedgerRolledBack
+    |   `-- LedgerError         LedgerMissing  LedgerCorrupt  LedgerRolledBack  LedgerNewer
     |-- FederationError (5)     CohortTooSmall  ProtocolError  VersionMismatch  RevealDisagreement
     |                           RoundLost  ClientFailed
     |-- EngineError (6)         GraphInvalid  StageFailed  StageTimeout  EngineUnavailable
@@ -149,6 +149,10 @@ class LedgerCorrupt(LedgerError):
 
 class LedgerRolledBack(LedgerError):
     headline = "the privacy ledger of this client is older than what it published"
+
+
+class LedgerNewer(LedgerError):
+    headline = "the privacy ledger of this client was written by a newer version"
 
 
 class FederationError(SottovoceError):

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from privacy.cipher import new_key
 from privacy.errors import SumRejected
-from privacy.keys import KEY_BYTES, Identity, PublicKeys, Roster
+from privacy.keys import KEY_BYTES, Identity, PublicKeys, PublicRoster
 from privacy.layout import Layout
 from privacy.wire import Scheme
 
@@ -41,7 +41,7 @@ class Terms:
     generation: int
     scheme: Scheme
     masks: bool
-    roster: Roster
+    roster: PublicRoster
 
     @property
     def layout(self) -> Layout:

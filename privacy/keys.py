@@ -55,7 +55,7 @@ class PublicKeys:
         return True
 
 
-Roster = Mapping[str, PublicKeys]
+PublicRoster = Mapping[str, PublicKeys]
 """Client name -> its public keys."""
 
 

@@ -9,6 +9,9 @@ of the ledger is that of its most exposed record. Client-level releases count in
 
 A second file, `<name>.head`, holds the last row's hash: a ledger that is behind it was truncated or restored from
 a backup and is refused.
+
+What a row means never changes: kinds and fields keep their meaning and their names, nothing is renamed or used again.
+A row of another format, or one that says what this version does not know, is refused: a charge is never guessed.
 """
 
 from __future__ import annotations
@@ -23,15 +26,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from privacy.accounting import Release, epsilon_of
-from privacy.errors import BudgetExhausted, LedgerCorrupt, LedgerMissing, LedgerRolledBack, ReplayRefused
-from privacy.population import EVERYONE, Population, exposures
+from privacy.errors import BudgetExhausted, LedgerCorrupt, LedgerMissing, LedgerNewer, LedgerRolledBack, ReplayRefused
+from privacy.population import EVERYONE, Charge, Population, exposures
 
 Kind = Literal["open", "reserve", "commit", "void"]
-Wanted = tuple[Sequence[Release], Population]
-"""A charge that was not made yet."""
 
 FORMAT = 1
 GENESIS = "0" * 64
@@ -54,9 +55,11 @@ class Row:
 
     @classmethod
     def parse(cls, fields: dict[str, Any]) -> Row:
-        """Raises KeyError, TypeError or ValueError when a field is missing or out of range."""
-        if fields["kind"] not in ("open", "reserve", "commit", "void"):
-            raise ValueError("unknown kind of row")
+        """Raises KeyError, TypeError or ValueError when a field is missing, unknown or out of range."""
+        if fields["format"] != FORMAT:
+            raise ValueError(f"format {fields['format']}; known is {FORMAT}")
+        if fields["kind"] not in get_args(Kind):
+            raise ValueError(f"unknown: a row of kind {fields['kind']!r}")
         releases = tuple(Release(**release) for release in fields["releases"])
         population = Population(**fields["population"])
         return cls(fields["seq"], fields["time"], fields["kind"], fields["id"], releases, population)
@@ -96,7 +99,7 @@ class Ledger:
             rows = self._verified(file)
             if any(row.id == id and row.kind == "reserve" for row in rows):
                 raise ReplayRefused(f"{id} was reserved before", travels=True)
-            self._afford(rows, [(releases, population)])
+            self._afford(rows, [Charge(releases, population)])
             self._append(file, rows, "reserve", id, tuple(releases), population)
 
     def commit(self, id: str) -> None:
@@ -141,17 +144,17 @@ class Ledger:
         """Epsilon at the policy's delta of the most exposed record, of all rows or those whose id starts so, and of
         what every record was exposed to `beside` them."""
         rows = [row for row in self.rows() if row.id.startswith(prefix)]
-        return self._spent(_with(rows, [(beside, EVERYONE)]) if rows and beside else rows)
+        return self._spent(_with(rows, [Charge(beside)]) if rows and beside else rows)
 
-    def affords(self, wanted: Sequence[Wanted]) -> None:
+    def affords(self, wanted: Sequence[Charge]) -> None:
         """Raise BudgetExhausted if a whole run of `wanted` would exceed the policy."""
         self._afford(self.rows(), wanted)
 
-    def after(self, wanted: Sequence[Wanted]) -> float:
+    def after(self, wanted: Sequence[Charge]) -> float:
         """Lifetime epsilon after a run of `wanted`, whether or not the policy allows it."""
         return self._spent(_with(self.rows(), wanted))
 
-    def _afford(self, rows: Sequence[Row], wanted: Sequence[Wanted]) -> None:
+    def _afford(self, rows: Sequence[Row], wanted: Sequence[Charge]) -> None:
         extended = _with(rows, wanted)
         if self._spent(extended, "rdp") <= self.budget.epsilon:
             return  # never below the PLD's value, and a hundred times cheaper
@@ -167,7 +170,7 @@ class Ledger:
     def _spent(self, rows: Sequence[Row], accountant: Literal["pld", "rdp"] = "pld") -> float:
         voided = {row.id for row in rows if row.kind == "void"}
         charged = [row for row in rows if row.kind == "reserve" and row.id not in voided]
-        exposed = exposures((row.population, row.releases) for row in charged)
+        exposed = exposures(Charge(row.releases, row.population) for row in charged)
         return max((epsilon_of(seen, self.budget.delta, accountant) for seen in exposed), default=0.0)
 
     def _settle(self, id: str, kind: Literal["commit", "void"]) -> None:
@@ -246,9 +249,15 @@ class Ledger:
                 sound = fields["seq"] == len(rows) and fields["prev"] == hashes[-1] and _digest(fields) == digest
                 if not sound:
                     raise ValueError("broken chain")
-                rows.append(Row.parse(fields))
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise LedgerCorrupt(f"{self.path}, line {number}: the hash chain is broken", remedy=_RECOVERY) from None
+            try:
+                rows.append(Row.parse(fields))
+            except (ValueError, KeyError, TypeError) as error:
+                raise LedgerNewer(
+                    f"{self.path}, line {number}, was written by a newer version of Sottovoce: {error}",
+                    remedy="Install that version here. This one cannot tell what the row cost, and charges nothing.",
+                ) from None
             hashes.append(digest)
         if not rows or rows[0].kind != "open":
             raise LedgerCorrupt(f"{self.path} does not begin with its opening row", remedy=_RECOVERY)
@@ -275,7 +284,7 @@ class Ledger:
         raise LedgerRolledBack(f"{self.path} does not end where its head says", remedy=_RECOVERY)
 
 
-def _with(rows: Sequence[Row], wanted: Sequence[Wanted]) -> list[Row]:
+def _with(rows: Sequence[Row], wanted: Sequence[Charge]) -> list[Row]:
     return [
         *rows,
         *(

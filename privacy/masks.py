@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from privacy.keys import Identity, Roster
+from privacy.keys import Identity, PublicRoster
 from privacy.layout import DEGREE
 from privacy.statement import Statement
 from privacy.stream import Words, derive, words
@@ -20,7 +20,7 @@ DEFAULT_COHORT = 64
 sealing itself does (benchmarks/encryption.py)."""
 
 
-def mask(blocks: Words, identity: Identity, client: str, roster: Roster, statement: Statement) -> None:
+def mask(blocks: Words, identity: Identity, client: str, roster: PublicRoster, statement: Statement) -> None:
     """Add `client`'s masks for the statement's cohort to its blocks [n, N], in place, modulo 2^64.
 
     The caller reduces modulo t, which divides 2^64.

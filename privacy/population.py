@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from privacy.accounting import Release
 
@@ -33,7 +34,12 @@ class Population:
 
 EVERYONE = Population()
 
-Charge = tuple[Population, Sequence[Release]]
+
+class Charge(NamedTuple):
+    """Releases, and whose records they read."""
+
+    releases: Sequence[Release]
+    population: Population = EVERYONE
 
 
 def exposures(charges: Iterable[Charge]) -> Iterator[list[Release]]:
@@ -41,15 +47,15 @@ def exposures(charges: Iterable[Charge]) -> Iterator[list[Release]]:
     charges = list(charges)
     bases: dict[str, list[Charge]] = {}
     for charge in charges:
-        bases.setdefault(charge[0].basis, []).append(charge)
+        bases.setdefault(charge.population.basis, []).append(charge)
     choices: list[list[list[Release]]] = []
     for members in bases.values():
-        edges = sorted({edge for population, _ in members for edge in (population.low, population.high)})
+        edges = sorted({edge for _, population in members for edge in (population.low, population.high)})
         choices.append(
             [
                 [
                     release
-                    for population, releases in members
+                    for releases, population in members
                     if population.low <= low and high <= population.high
                     for release in releases
                 ]
@@ -57,7 +63,7 @@ def exposures(charges: Iterable[Charge]) -> Iterator[list[Release]]:
             ]
         )
     if math.prod(len(choice) for choice in choices) > MAX_KINDS:
-        yield [release for _, releases in charges for release in releases]  # an upper bound
+        yield [release for releases, _ in charges for release in releases]  # an upper bound
         return
     for kind in itertools.product(*choices):
         yield [release for interval in kind for release in interval]

@@ -22,9 +22,8 @@ import numpy.typing as npt
 
 from privacy.errors import PlanInvalid, SumRejected
 from privacy.layout import Layout
+from privacy.noise import Floats, Integers
 from privacy.stream import Words, keystream
-
-Floats = npt.NDArray[np.float64]
 
 _DITHERS = 2**16
 _CHUNK = 16_384
@@ -43,9 +42,7 @@ class Quantiser:
         """Distance between two neighbouring levels."""
         return 2 * self.bound / (self.layout.levels - 1)
 
-    def encode(
-        self, values: npt.NDArray[np.float32] | Floats, dither: bytes, noise: npt.NDArray[np.int64] | None = None
-    ) -> Words:
+    def encode(self, values: npt.NDArray[np.float32] | Floats, dither: bytes, noise: Integers | None = None) -> Words:
         """uint64 [ceil(n / lanes)] from n real values. Raises PlanInvalid if one is not finite.
 
         noise: whole levels [n] to add. The bound has to be far enough away that it clips none of it.
@@ -83,7 +80,7 @@ class Quantiser:
         self,
         values: Floats,
         dither: npt.NDArray[np.uint16],
-        noise: npt.NDArray[np.int64] | None,
+        noise: Integers | None,
         part: slice,
     ) -> Words:
         scaled = values * (1 / self.resolution)

@@ -18,12 +18,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from privacy.accounting import calibrate
 from privacy.errors import PlanInvalid
-
-Floats = npt.NDArray[np.float64]
+from privacy.noise import Floats
 
 TAIL = 10.0
 """Deviations between the clipping norm and the bound of a coordinate: noise passes it with probability 1e-23."""

@@ -16,8 +16,8 @@ from privacy.group import Group
 from privacy.keys import Identity, PublicKeys
 from privacy.layout import DATA, DEGREE, Layout
 from privacy.masks import mask
-from privacy.noise import SecureNoise
-from privacy.quantise import Floats, Quantiser
+from privacy.noise import Floats, SecureNoise
+from privacy.quantise import Quantiser
 from privacy.shares import NoiseShares, clipped
 from privacy.statement import Statement
 from privacy.stream import Words, derive

@@ -14,12 +14,13 @@ import typer
 def serve(
     name: Annotated[str | None, typer.Argument(help="Model to serve; default: the only one registered.")] = None,
     workspace: Annotated[Path | None, typer.Option(help="Folder that holds the registry.")] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 8000,
-    replicas: Annotated[int, typer.Option(help="Serve replicas.")] = 1,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default: loopback.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.")] = None,
+    replicas: Annotated[int | None, typer.Option(help="Serve replicas.")] = None,
 ) -> None:
     """Serve the champion over HTTP until Ctrl-C. A new champion is picked up without a restart."""
     from pipeline.config import ServingConfig
+    from pipeline.configfile import parse
     from pipeline.engine import ray_engine
     from pipeline.registry import Registry
     from pipeline.workspace import DEFAULT, Workspace
@@ -40,9 +41,10 @@ def serve(
         raise NoChampion(
             f"no version of {chosen} is champion", remedy="See why: sottovoce runs list, and the version's metrics."
         )
-    if port:
-        check_port(host, port)
-    config = ServingConfig(host=host, port=port, replicas=replicas)
+    given = {"host": host, "port": port, "replicas": replicas}
+    config = parse(ServingConfig, {name: value for name, value in given.items() if value is not None}, "the options")
+    if config.port:
+        check_port(config.host, config.port)
     stopped = threading.Event()
     with ray_engine(space.scratch):
         url = start_endpoint(config, registry, chosen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.config import FederationConfig
 from pipeline.dag import stage
-from pipeline.federation import Federation as Clients
+from pipeline.federation import Clients
 from pipeline.values import Cohort, Member
 
 

@@ -15,11 +15,11 @@ from pipeline.config import (
 )
 from pipeline.contract import DataContract
 from pipeline.dag import stage
-from pipeline.federation import Federation as Clients
+from pipeline.federation import Clients
 from pipeline.journal import Journal
-from pipeline.membership import Membership
+from pipeline.membership import GroupMembers
 from pipeline.metrics import metrics, roc_auc_error
-from pipeline.noise import SharedNoise
+from pipeline.noise import SumTerms
 from pipeline.protocol import Action, EvaluateReply, EvaluateRequest, RevealRequest, SumRef
 from pipeline.secure_sum import SealedSum, SecureSum, Wanted, sum_blobs
 from pipeline.values import Cohort, EvaluationReport, FeatureSet, TrainedModel
@@ -42,9 +42,9 @@ def evaluation(
     evaluation: EvaluationConfig,
 ) -> EvaluationReport:
     """Raises CohortTooSmall, RevealDisagreement."""
-    noise = SharedNoise.of(privacy, training, encryption, clients.min_cohort)
+    noise = SumTerms.of(privacy, training, encryption, clients.min_cohort)
     encryption = noise.encryption
-    membership = Membership(clients, journal, encryption, "evaluate")
+    membership = GroupMembers(clients, journal, encryption, "evaluate")
     membership.establish({name: cohort.public_keys[name] for name in feature_set.digests})
     group = SecureSum(clients, membership)
     weights = {"weights": journal.artifact(trained_model.weights)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.contract import DataContract
 from pipeline.dag import stage
-from pipeline.federation import Federation as Clients
+from pipeline.federation import Clients
 from pipeline.protocol import Action, IngestReply, IngestRequest
 from pipeline.values import Cohort, Snapshots
 

@@ -6,7 +6,7 @@ from pipeline.config import ValidationConfig
 from pipeline.contract import DataContract
 from pipeline.dag import stage
 from pipeline.features import FeatureSpec
-from pipeline.federation import Federation as Clients
+from pipeline.federation import Clients
 from pipeline.protocol import Action, PreprocessReply, PreprocessRequest
 from pipeline.values import Cohort, FeatureSet, ValidationReport
 

@@ -13,10 +13,10 @@ from pipeline import model as models
 from pipeline.config import EncryptionConfig, ModelConfig, Privacy, TrainingConfig
 from pipeline.contract import DataContract
 from pipeline.dag import stage
-from pipeline.federation import Federation as Clients
+from pipeline.federation import Clients
 from pipeline.journal import Journal
-from pipeline.membership import Membership
-from pipeline.noise import SharedNoise
+from pipeline.membership import GroupMembers
+from pipeline.noise import SumTerms
 from pipeline.packing import Blobs
 from pipeline.progress import RoundFinished
 from pipeline.protocol import Action, Attempt, RevealRequest, SumRef, TrainReply, TrainRequest
@@ -45,9 +45,9 @@ def training(
 
     A sum that does not verify is dropped by every client alike: its round is lost, the next goes on from before it.
     """
-    noise = SharedNoise.of(privacy, training, encryption, clients.min_cohort)
+    noise = SumTerms.of(privacy, training, encryption, clients.min_cohort)
     encryption = noise.encryption
-    membership = Membership(clients, journal, encryption, "train")
+    membership = GroupMembers(clients, journal, encryption, "train")
     membership.establish({name: cohort.public_keys[name] for name in feature_set.digests})
     group = SecureSum(clients, membership)
     spec = feature_set.spec
@@ -63,7 +63,6 @@ def training(
             model=model,
             privacy=privacy,
             shares=noise.shares,
-            evaluation_privacy=True,
             encryption=encryption,
             training=training,
             checks_share=feature_set.checks_share,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pipeline.config import Privacy, ValidationConfig
 from pipeline.contract import DataContract
 from pipeline.dag import stage
-from pipeline.federation import Failure
-from pipeline.federation import Federation as Clients
+from pipeline.federation import Clients, Failure
 from pipeline.progress import ClientWarned, told
 from pipeline.protocol import Action, ValidateReply, ValidateRequest
 from pipeline.values import Cohort, Snapshots, ValidationReport

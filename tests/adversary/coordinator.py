@@ -19,7 +19,7 @@ from clients.home import Home
 from pipeline import model as models
 from pipeline.config import Config
 from pipeline.features import FeatureSpec
-from pipeline.noise import SharedNoise
+from pipeline.noise import SumTerms
 from pipeline.packing import pack, unpack
 from pipeline.protocol import (
     Action,
@@ -142,7 +142,7 @@ class Coordinator:
     def _asked(self, execution: str, name: str, cohort: Sequence[str]) -> dict[str, Any]:
         """What every request for a vector says."""
         config = self.config
-        noise = SharedNoise.of(config.privacy, config.training, config.encryption, config.federation.min_cohort)
+        noise = SumTerms.of(config.privacy, config.training, config.encryption, config.federation.min_cohort)
         return {
             "execution": execution,
             "features": self.features[name],
@@ -159,7 +159,7 @@ class Coordinator:
         }
 
     def train_request(self, execution: str, name: str, cohort: Sequence[str], **changes: Any) -> TrainRequest:
-        own = {"evaluation_privacy": True, "round": 1, "sums": ()}
+        own = {"round": 1, "sums": ()}
         return TrainRequest.model_validate({**self._asked(execution, name, cohort), **own, **changes})
 
     def train(

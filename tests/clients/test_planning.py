@@ -6,7 +6,7 @@ import pytest
 
 from clients.planning import affordable, checks_of, evaluation_of, make_plan, training_rows, whole_run
 from pipeline.config import ClientPrivacy, RecordPrivacy, TrainingConfig
-from pipeline.protocol import Shares
+from pipeline.protocol import AskedShares
 from privacy.accounting import Release, epsilon_of
 from privacy.errors import ProtocolError
 from privacy.ledger import Budget, Ledger
@@ -29,7 +29,7 @@ def test_checks_cost_their_share_and_nothing_where_nothing_may_be_asked() -> Non
 
 
 def test_shared_noise_has_to_be_shared_by_somebody_honest() -> None:
-    for shares in (None, Shares(noise_multiplier=5.0, cohort=2)):
+    for shares in (None, AskedShares(noise_multiplier=5.0, cohort=2)):
         with pytest.raises(ProtocolError, match="honest cohort"):
             make_plan(CLIENT.model_copy(update={"colluders": 2}), TRAINING, 100, shares)
 

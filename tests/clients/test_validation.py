@@ -14,7 +14,7 @@ from clients.home import Home
 from clients.ingestion import ingest
 from clients.validation import validate
 from pipeline.config import Config, Privacy, RecordPrivacy, ValidationConfig
-from pipeline.protocol import IngestRequest, Outcome, ValidateRequest
+from pipeline.protocol import CheckOutcome, IngestRequest, ValidateRequest
 from privacy.errors import BudgetExhausted, SourceChanged
 from privacy.noise import SecureNoise
 from tests.support import configured, homes_for
@@ -36,7 +36,7 @@ def taken(home: Home, config: Config, frame: pd.DataFrame) -> str:
 
 def asked(
     home: Home, config: Config, snapshot: str, privacy: Privacy, checks: ValidationConfig | None = None
-) -> tuple[Outcome, ...]:
+) -> tuple[CheckOutcome, ...]:
     request = ValidateRequest(
         contract=config.data, checks=checks or config.validation, privacy=privacy, snapshot=snapshot
     )

@@ -11,7 +11,7 @@ from rich.console import Console
 from pipeline.console import LiveTable, PlainLines
 from pipeline.federation import printable
 from pipeline.progress import ClientExcluded, ClientWarned, Notice, RunPlanned
-from pipeline.protocol import JoinReply, Outcome
+from pipeline.protocol import CheckOutcome, JoinReply
 from privacy.errors import StageFailed
 from tests.support import Federation
 
@@ -52,7 +52,7 @@ def test_control_characters_end_at_the_border(federation: Federation) -> None:
 @pytest.mark.parametrize("text", ["\x1b[2J", "a\nb", "\x9b", "x" * 201])
 def test_short_texts_of_a_client_are_printable_or_no_message(text: str) -> None:
     with pytest.raises(ValueError, match="column"):
-        Outcome(check="bounds", status="ok", column=text)
+        CheckOutcome(check="bounds", status="ok", column=text)
     fields = {"name": "east", "version": text, "code": "0" * 64, "public_keys": "0" * 128, "fingerprint": "0" * 32}
     with pytest.raises(ValueError, match="version"):
         JoinReply.model_validate(fields)

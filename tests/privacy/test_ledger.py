@@ -1,16 +1,18 @@
 """The ledger: what was reserved counts, for ever, whatever happens to the process or to the file."""
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from privacy.accounting import Release, epsilon_of
-from privacy.errors import BudgetExhausted, LedgerCorrupt, LedgerMissing, LedgerRolledBack, ReplayRefused
+from privacy.errors import BudgetExhausted, LedgerCorrupt, LedgerMissing, LedgerNewer, LedgerRolledBack, ReplayRefused
 from privacy.ledger import Budget, Ledger
 from privacy.population import EVERYONE, Population
 
@@ -171,3 +173,57 @@ def test_kill_9_keeps_everything_that_was_allowed(ledger: Ledger) -> None:
         os.kill(process.pid, signal.SIGKILL)
         allowed += process.stdout.readlines()
     assert len(ledger.rows()) - 1 >= len([line for line in allowed if line.strip()])
+
+
+def rewritten(ledger: Ledger, **fields: object) -> None:
+    """The last row says something else, under hashes that are right: as another version would have written it."""
+    *before, last = ledger.path.read_text().splitlines()
+    row = {**json.loads(last), **fields}
+    del row["hash"]
+    digest = hashlib.sha256(json.dumps(row, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    ledger.path.write_text("\n".join([*before, json.dumps({**row, "hash": digest})]) + "\n")
+    ledger.path.with_suffix(".head").write_text(digest + "\n")
+
+
+KNOWN = {"mechanism": "gaussian", "noise_multiplier": 2.0, "sampling_rate": 1.0, "count": 1, "unit": "record"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"format": 2}, "format 2"),
+        ({"kind": "refund"}, "'refund'"),
+        ({"releases": [{**KNOWN, "mechanism": "laplace"}]}, "'laplace'"),
+        ({"releases": [{**KNOWN, "unit": "household"}]}, "'household'"),
+        ({"releases": [{**KNOWN, "order": 8}]}, "order"),
+        ({"releases": [{**KNOWN, "noise_multiplier": float("nan")}]}, "noise_multiplier"),
+        ({"population": {"low": 0.0, "high": 1.0, "basis": "", "key": "person"}}, "key"),
+    ],
+)
+def test_what_a_newer_version_wrote_is_refused_and_never_guessed(
+    ledger: Ledger, fields: dict[str, object], told: str
+) -> None:
+    ledger.reserve("run/train/1", [ROUND], TRAINING)
+    rewritten(ledger, **fields)
+    content = ledger.path.read_bytes()
+    for asking in (ledger.rows, ledger.spent, lambda: ledger.reserve("run/train/2", [ROUND], TRAINING)):
+        with pytest.raises(LedgerNewer, match=f"line 2, was written by a newer version of Sottovoce: .*{told}"):
+            asking()
+    assert ledger.path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ("laplace", 2.0),
+        ("gaussian", -1.0),
+        ("gaussian", float("nan")),
+        ("sampled-gaussian", 1.0, 0.0),
+        ("sampled-gaussian", 1.0, 1.5),
+        ("gaussian", 1.0, 1.0, 0),
+        ("gaussian", 1.0, 1.0, 1, "household"),
+    ],
+)
+def test_a_release_that_no_accountant_knows_is_none(values: tuple[Any, ...]) -> None:
+    with pytest.raises(ValueError, match=r"expected|unknown"):
+        Release(*values)

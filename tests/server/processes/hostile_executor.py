@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.federation import Federation
+from pipeline.federation import Clients
 from pipeline.packing import Blobs
 from pipeline.protocol import Action
 from server import executor
 
-_stream = Federation.stream
+_stream = Clients.stream
 
 
 def _told(client: str, honest: Callable[[str], Blobs], name: str) -> Blobs:
@@ -31,12 +31,12 @@ def _told(client: str, honest: Callable[[str], Blobs], name: str) -> Blobs:
 def lie_to(client: str) -> None:
     """Add one to each weight of the initial model that this client gets."""
 
-    def lying(self: Federation, action: Action, *rest: Any, **named: Any) -> Iterator[Any]:
+    def lying(self: Clients, action: Action, *rest: Any, **named: Any) -> Iterator[Any]:
         if action is Action.TRAIN:
             named["blobs"] = partial(_told, client, named["blobs"])
         return _stream(self, action, *rest, **named)
 
-    Federation.stream = lying  # type: ignore[method-assign, assignment]
+    Clients.stream = lying  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":
