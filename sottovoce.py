@@ -15,11 +15,11 @@ import traceback
 import click
 import typer
 
-import clients.cli
-import clients.node_cli
+import clients.budget_cli
+import clients.node.cli
 import pipeline.cli
-import server.cli
-import server.coordinator_cli
+import server.coordinator.cli
+import server.serving.cli
 import simulations.cli
 from privacy.errors import SottovoceError, named
 
@@ -40,7 +40,14 @@ def _options() -> None:
     logging.getLogger().setLevel(logging.ERROR)
 
 
-for _room in (simulations.cli, server.coordinator_cli, server.cli, clients.node_cli, clients.cli, pipeline.cli):
+for _room in (
+    simulations.cli,
+    server.coordinator.cli,
+    server.serving.cli,
+    clients.node.cli,
+    clients.budget_cli,
+    pipeline.cli,
+):
     _room.register(app)
 
 

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.services import Service, Services, free_port, program, python_environment
+from pipeline.host.services import Service, Services, free_port, program, python_environment
 from tests.deployment import GROUPS, deployed
 
 ROUNDS = 10

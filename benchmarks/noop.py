@@ -14,8 +14,8 @@ from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from pipeline.engine import ray_engine
-from pipeline.environment import quiet_environment
+from pipeline.engine.cluster import ray_engine
+from pipeline.host.environment import quiet_environment
 
 
 def client_app() -> ClientApp:

@@ -16,13 +16,13 @@ import yaml
 
 from clients.home import Home
 from clients.preprocessing import Split, find_features
-from pipeline import model as models
-from pipeline.config import Config
-from pipeline.configfile import load_config
-from pipeline.engine import ray_engine
-from pipeline.features import FeatureSpec
-from pipeline.progress import silent
-from pipeline.workspace import Workspace
+from pipeline.engine.cluster import ray_engine
+from pipeline.engine.progress import silent
+from pipeline.language.config import Config
+from pipeline.language.configfile import load_config
+from pipeline.learning.features import FeatureSpec
+from pipeline.learning.models import mlp as models
+from pipeline.store.workspace import Workspace
 from simulations.cli import DEFAULT_CONFIG
 
 SEEDS = range(5)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import Field, TypeAdapter
 
-from pipeline.contract import Frozen
-from pipeline.files import write_atomically
+from pipeline.host.files import write_atomically
+from pipeline.kinds import Frozen
 
 KEPT = 50
 """Kinds of refusals; who asks for ever new things must not fill a disk."""

@@ -19,9 +19,9 @@ from flwr.clientapp import ClientApp
 from pydantic import BaseModel
 
 from clients.home import Home
-from pipeline import protocol
-from pipeline.packing import Blobs, pack, unpack
-from pipeline.protocol import Action
+from pipeline.language import protocol
+from pipeline.language.packing import Blobs, pack, unpack
+from pipeline.language.protocol import Action
 from privacy.errors import (
     ClientFailed,
     CohortTooSmall,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from clients.home import Home
-from pipeline.code import code_digest
-from pipeline.packing import Blobs
-from pipeline.protocol import Action, JoinReply, JoinRequest, own_version
+from pipeline.host.code import code_digest
+from pipeline.language.packing import Blobs
+from pipeline.language.protocol import Action, JoinReply, JoinRequest, own_version
 from privacy.errors import VersionMismatch
 
 ANSWERED_BY = {

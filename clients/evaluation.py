@@ -13,10 +13,10 @@ from clients.execution import ExecutionState, blob, sealed_once
 from clients.home import Home
 from clients.planning import checks_of, evaluation_of
 from clients.preprocessing import find_features
-from pipeline import model as models
-from pipeline.features import Matrix
-from pipeline.packing import Blobs, weights_from
-from pipeline.protocol import EvaluateReply, EvaluateRequest
+from pipeline.language.packing import Blobs, weights_from
+from pipeline.language.protocol import EvaluateReply, EvaluateRequest
+from pipeline.learning.models import mlp as models
+from pipeline.learning.tasks.binary import score_counts
 from privacy.errors import ProtocolError, RoundLost
 from privacy.noise import Integers, SecureNoise
 from privacy.population import EVERYONE
@@ -24,9 +24,6 @@ from privacy.statement import agreed, basis_of
 
 ONE_CLIENT = 1000
 """L2 norm of one client's counts under client-level privacy: what one client can change at most."""
-SPREAD = 3.0
-"""Bins are even in the sigmoid of a third of the logit: many scores lie near 0 and 1, and ties in a bin cost ROC-AUC
-(measured on one default job: 0.8134 with 40 even bins of the score itself, 0.8207 exactly). One half stays an edge."""
 
 
 def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> tuple[EvaluateReply, Blobs]:
@@ -74,16 +71,3 @@ def of_one_client(counts: Integers) -> Integers:
     norm = max(1.0, float(np.linalg.norm(counts)))
     scaled: Integers = np.floor(counts * (ONE_CLIENT / norm)).astype(np.int64)
     return scaled
-
-
-def score_counts(
-    scores: np.ndarray[tuple[int], np.dtype[np.float64]], labels: Matrix, bins: int
-) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    """Exact counts [2, bins] of the scores of each class."""
-    # A score that is not a number must not be told from others: an error here would say that such a record exists.
-    bounded = np.clip(np.nan_to_num(scores, nan=0.5), 1e-12, 1 - 1e-12)
-    spread = 1 / (1 + ((1 - bounded) / bounded) ** (1 / SPREAD))
-    at = np.minimum((spread * bins).astype(np.int64), bins - 1)
-    counts = np.zeros((2, bins), dtype=np.int64)
-    np.add.at(counts, (labels.astype(np.int64), at), 1)
-    return counts

@@ -18,9 +18,9 @@ import numpy as np
 
 from clients.home import Home
 from clients.membership import Membership
-from pipeline.files import read_json, write_atomically
-from pipeline.model import Weights
-from pipeline.protocol import SumRef
+from pipeline.host.files import read_json, write_atomically
+from pipeline.language.protocol import SumRef
+from pipeline.learning.models.mlp import Weights
 from privacy.accounting import Release
 from privacy.errors import ProtocolError, ReplayRefused, SumRejected
 from privacy.group import Group

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from clients.planning import charges, checks_of, make_plan
-from pipeline.config import ClientPrivacy, Config
-from pipeline.noise import SumTerms
+from pipeline.language.config import ClientPrivacy, Config
+from pipeline.language.noise import SumTerms
 from privacy.accounting import Release, epsilon_of
 from privacy.errors import PlanInvalid
 from privacy.plan import DPPlan

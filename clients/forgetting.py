@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from clients.execution import SALT_BYTES, ExecutionState, end_execution
 from clients.home import Home
-from pipeline.protocol import result_digest
+from pipeline.language.protocol import result_digest
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.config import ValidationConfig
-from pipeline.contract import Column, DataContract, Numeric
-from pipeline.metrics import metrics, roc_auc_error
-from pipeline.protocol import CheckOutcome
+from pipeline.language.config import ValidationConfig
+from pipeline.language.protocol import CheckOutcome
+from pipeline.learning.columns import Column, Numeric
+from pipeline.learning.contract import DataContract
+from pipeline.learning.tasks.binary import metrics, roc_auc_error
 from privacy.noise import Floats
 
 CERTAIN = 4.0

@@ -27,11 +27,12 @@ from clients.ended import EndedExecutions
 from clients.policy import ClientPolicy
 from clients.roster import KnownClients
 from clients.snapshots import Snapshots
-from pipeline.configfile import parse, read_yaml
-from pipeline.contract import DataContract, Frozen
-from pipeline.features import FeatureSpec
-from pipeline.files import write_atomically
-from pipeline.locking import locked
+from pipeline.host.files import write_atomically
+from pipeline.host.locking import locked
+from pipeline.kinds import Frozen
+from pipeline.language.configfile import parse, read_yaml
+from pipeline.learning.contract import DataContract
+from pipeline.learning.features import FeatureSpec
 from privacy.errors import ConfigError, ContractRefused, WorkspaceBusy
 from privacy.keys import Identity, read_secret, write_secret
 from privacy.ledger import Budget, Ledger
@@ -149,7 +150,7 @@ class Home:
 
     @cached_property
     def snapshots(self) -> Snapshots:
-        return Snapshots(self)
+        return Snapshots(self.root, self.policy.source, self.digest, self.place_key)
 
     @cached_property
     def ended(self) -> EndedExecutions:

@@ -17,12 +17,13 @@ import pandas as pd
 
 from clients.home import Home
 from clients.places import basis_of_places, places
-from clients.tables import columns_of, read_source
-from pipeline.cells import numbers, texts
-from pipeline.contract import DataContract, Numeric
-from pipeline.files import read_json, write_atomically
-from pipeline.packing import Blobs
-from pipeline.protocol import IngestReply, IngestRequest
+from clients.sources.tables import columns_of, read_source
+from pipeline.host.files import read_json, write_atomically
+from pipeline.language.packing import Blobs
+from pipeline.language.protocol import IngestReply, IngestRequest
+from pipeline.learning.cells import numbers, texts
+from pipeline.learning.columns import Numeric
+from pipeline.learning.contract import DataContract
 from privacy.errors import ColumnMissing, ConfigError, SourceMissing
 
 PLACE = "__place__"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from clients.execution import ExecutionState, blob
 from clients.home import Home
-from pipeline.packing import Blobs
-from pipeline.protocol import KeysReply, KeysRequest
+from pipeline.language.packing import Blobs
+from pipeline.language.protocol import KeysReply, KeysRequest
 from privacy.errors import ClientUnknown, ProtocolError
 from privacy.group import Group, Offer, Terms
 from privacy.keys import PublicKeys

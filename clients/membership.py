@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from clients.home import Home
-from pipeline.files import read_json, write_atomically
-from pipeline.protocol import Attempt, SumRef
+from pipeline.host.files import read_json, write_atomically
+from pipeline.language.protocol import Attempt, SumRef
 from privacy.errors import CohortTooSmall, PlanInvalid, ProtocolError, SumRejected
 from privacy.group import Group, Terms
 from privacy.keys import KEY_BYTES, PublicKeys, PublicRoster, read_secret, write_secret

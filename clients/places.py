@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from pipeline.cells import words_of
+from pipeline.learning.cells import words_of
 
 
 def places(source: pd.DataFrame, key: bytes) -> npt.NDArray[np.float64]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipeline.config import ClientPrivacy, Privacy, RecordPrivacy, TrainingConfig
-from pipeline.protocol import AskedShares
+from pipeline.language.config import ClientPrivacy, Privacy, RecordPrivacy, TrainingConfig
+from pipeline.language.protocol import AskedShares
 from privacy.accounting import Release, calibrate
 from privacy.errors import BudgetExhausted, ProtocolError
 from privacy.ledger import Ledger

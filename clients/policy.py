@@ -9,8 +9,8 @@ from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from pipeline.config import Privacy
-from pipeline.contract import Frozen
+from pipeline.kinds import Frozen
+from pipeline.language.config import Privacy
 from privacy.errors import (
     ActionForbidden,
     BudgetExhausted,

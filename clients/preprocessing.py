@@ -12,10 +12,10 @@ from safetensors.numpy import load_file, save
 
 from clients.home import Home
 from clients.ingestion import PLACE, load_snapshot
-from pipeline.features import FeatureSpec, Matrix
-from pipeline.files import read_json, write_atomically
-from pipeline.packing import Blobs
-from pipeline.protocol import PreprocessReply, PreprocessRequest
+from pipeline.host.files import read_json, write_atomically
+from pipeline.language.packing import Blobs
+from pipeline.language.protocol import PreprocessReply, PreprocessRequest
+from pipeline.learning.features import FeatureSpec, Matrix
 from privacy.errors import ProtocolError
 from privacy.population import Population
 

@@ -11,8 +11,8 @@ import math
 
 from clients.execution import SALT_BYTES, ExecutionState, blob
 from clients.home import Home
-from pipeline.packing import Blobs
-from pipeline.protocol import RevealReply, RevealRequest, result_digest, reveal_text
+from pipeline.language.packing import Blobs
+from pipeline.language.protocol import RevealReply, RevealRequest, result_digest, reveal_text
 from privacy.errors import CohortTooSmall, ProtocolError
 
 

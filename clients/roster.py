@@ -15,8 +15,8 @@ from typing import Literal
 
 from pydantic import Field, TypeAdapter
 
-from pipeline.contract import Frozen
-from pipeline.files import write_atomically
+from pipeline.host.files import write_atomically
+from pipeline.kinds import Frozen
 from privacy.errors import ClientUnknown, ConfigError, KeyMismatch, NotFound
 from privacy.keys import PublicRoster
 

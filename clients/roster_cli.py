@@ -31,7 +31,7 @@ def roster_pin(
     home: Annotated[Path, typer.Option(help="Your home.")] = DEFAULT,
 ) -> None:
     """Know another client, if the fingerprint its owner reads to you is the one that is shown here."""
-    from pipeline.card import ClientCard
+    from pipeline.language.card import ClientCard
     from privacy.errors import KeyMismatch, NotFound
 
     known = _home(home).known_clients

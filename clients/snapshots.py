@@ -11,19 +11,17 @@ import hashlib
 import json
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.files import read_json, write_atomically
+from pipeline.host.files import read_json, write_atomically
 from privacy.errors import SourceChanged, SourceMissing
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from clients.home import Home
 
 _CHANGED = "this client does not have that: its data source has changed since, or its owner had it removed"
 _AGAIN = "Take a new one: run the same command again."
@@ -32,9 +30,10 @@ _AGAIN = "Take a new one: run the same command again."
 class Snapshots:
     """Of one home. What is made from a snapshot lies in its own folder, so that it goes with it."""
 
-    def __init__(self, home: Home) -> None:
-        self._home = home
-        self._folder, self._present = home.root / "snapshots", home.root / "present.json"
+    def __init__(self, root: Path, source: Path, digest: Callable[..., str], place_key: bytes) -> None:
+        """root: the home. source: where the data lie. digest: the home's keyed one."""
+        self._root, self._source, self._digest, self._place_key = root, source, digest, place_key
+        self._folder, self._present = root / "snapshots", root / "present.json"
 
     def folder(self, snapshot: str) -> Path:
         return self._folder / snapshot
@@ -87,11 +86,11 @@ class Snapshots:
         self._write({"seen": seen, "file": file, "epoch": secrets.token_hex(16), "snapshots": []})
         for folder in self._every():
             shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(self._home.root / "features", ignore_errors=True)  # where earlier versions kept them
+        shutil.rmtree(self._root / "features", ignore_errors=True)  # where earlier versions kept them
 
     def _seen(self) -> str:
         """Place, size and time of the source: while they are the same it is not read to see whether it changed."""
-        path = self._home.policy.source
+        path = self._source
         try:
             found = path.stat()
         except OSError:
@@ -99,21 +98,19 @@ class Snapshots:
         return f"{path} {found.st_ino} {found.st_size} {found.st_mtime_ns}"
 
     def _file(self) -> str:
-        with open(self._home.policy.source, "rb") as file:
-            return self._home.digest(b"source", hashlib.file_digest(file, "sha256").digest())
+        with open(self._source, "rb") as file:
+            return self._digest(b"source", hashlib.file_digest(file, "sha256").digest())
 
     def _read(self) -> pd.DataFrame:
-        from clients.tables import read_source
+        from clients.sources.tables import read_source
 
-        return read_source(self._home.policy.source)
+        return read_source(self._source)
 
     def _records(self, source: pd.DataFrame) -> str:
         """The same for the same records under the same columns, in whatever order and file they stand."""
         from clients.places import basis_of_places, places
 
-        return self._home.digest(
-            basis_of_places(source).encode(), np.sort(places(source, self._home.place_key)).tobytes()
-        )
+        return self._digest(basis_of_places(source).encode(), np.sort(places(source, self._place_key)).tobytes())
 
     def _every(self) -> Iterator[Path]:
         if self._folder.exists():

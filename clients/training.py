@@ -17,12 +17,12 @@ from clients.execution import ExecutionState, GlobalModel, blob, sealed_once
 from clients.home import Home
 from clients.planning import afford, charges, checks_of, make_plan, training_rows
 from clients.preprocessing import Split, find_features
-from pipeline import model as models
-from pipeline.config import Privacy
-from pipeline.model import Weights
-from pipeline.noise import SumTerms
-from pipeline.packing import Blobs, weights_from
-from pipeline.protocol import TrainReply, TrainRequest
+from pipeline.language.config import Privacy
+from pipeline.language.noise import SumTerms
+from pipeline.language.packing import Blobs, weights_from
+from pipeline.language.protocol import TrainReply, TrainRequest
+from pipeline.learning.models import mlp as models
+from pipeline.learning.models.mlp import Weights
 from privacy.accounting import Release
 from privacy.dpsgd import Optimisation, flat, load_flat, train_round
 from privacy.errors import ProtocolError, RoundLost

@@ -21,12 +21,13 @@ from clients.grading import CheckCounts, graded
 from clients.home import Home
 from clients.ingestion import PLACE, load_snapshot
 from clients.planning import afford, checks_of, whole_run
-from pipeline.cells import numbers, text_of, texts
-from pipeline.contract import Categorical, Column, DataContract, Numeric
-from pipeline.features import positives
-from pipeline.files import read_json, write_atomically
-from pipeline.packing import Blobs
-from pipeline.protocol import ValidateReply, ValidateRequest
+from pipeline.host.files import read_json, write_atomically
+from pipeline.language.packing import Blobs
+from pipeline.language.protocol import ValidateReply, ValidateRequest
+from pipeline.learning.cells import numbers, text_of, texts
+from pipeline.learning.columns import Categorical, Column, Numeric
+from pipeline.learning.contract import DataContract
+from pipeline.learning.features import positives
 from privacy.accounting import Release
 from privacy.noise import SecureNoise
 from privacy.population import EVERYONE

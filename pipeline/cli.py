@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from pipeline.metadata import Metadata
+    from pipeline.store.metadata import Metadata
 
 Workspaces = Annotated[Path | None, typer.Option("--workspace", help="Folder of the runs.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
@@ -22,7 +22,7 @@ runs_app = typer.Typer(help="List, show, follow and stop runs.", no_args_is_help
 @config_app.command("schema")
 def schema() -> None:
     """JSON Schema of the configuration, every setting described."""
-    from pipeline.config import Config
+    from pipeline.language.config import Config
 
     typer.echo(json.dumps(Config.model_json_schema(), indent=2))
 
@@ -34,7 +34,7 @@ def check(
     show: Annotated[bool, typer.Option("--show", help="Print the whole configuration, defaults included.")] = False,
 ) -> None:
     """Read a configuration and say what is wrong with it."""
-    from pipeline.configfile import load_config
+    from pipeline.language.configfile import load_config
 
     config = load_config(path, overrides or [])
     if show:
@@ -125,7 +125,7 @@ def _version_artifacts(metadata: Metadata, workspace: Path | None, name: str) ->
 
 
 def _metadata(workspace: Path | None) -> Metadata:
-    from pipeline.workspace import DEFAULT, Workspace
+    from pipeline.store.workspace import DEFAULT, Workspace
 
     return Workspace.existing(workspace or DEFAULT).metadata()
 

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from pipeline.config import Config
-from pipeline.dag import Dag, Inputs
-from pipeline.federation import Admitted, Clients
-from pipeline.progress import Progress, RunPlanned
-from pipeline.registry import Registry
+from pipeline.engine.graph import Dag, Inputs
+from pipeline.engine.progress import Progress, RunPlanned
+from pipeline.federation.clients import Admitted, Clients
+from pipeline.language.config import Config
 from pipeline.stages.blessing import blessing
 from pipeline.stages.deployment import deployment
 from pipeline.stages.enrolment import enrolment
@@ -20,8 +19,9 @@ from pipeline.stages.preprocessing import preprocessing
 from pipeline.stages.registration import registration
 from pipeline.stages.training import training
 from pipeline.stages.validation import validation
-from pipeline.values import Deployment, EvaluationReport, ModelVersion, TrainedModel, ValidationReport, Verdict
-from pipeline.workspace import Workspace
+from pipeline.stages.values import Deployment, EvaluationReport, ModelVersion, TrainedModel, ValidationReport, Verdict
+from pipeline.store.registry import Registry
+from pipeline.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid

@@ -15,24 +15,22 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from pipeline.config import Config
-from pipeline.configfile import load_config
-from pipeline.console import JsonLines
-from pipeline.engine import ray_engine
-from pipeline.features import FeatureSpec
+from pipeline.engine.cluster import ray_engine
+from pipeline.language.config import Config
+from pipeline.language.configfile import load_config
+from pipeline.learning.features import FeatureSpec
+from pipeline.learning.models.mlp import parameter_count
 from pipeline.lifecycle import Outcome, run_lifecycle
-from pipeline.metadata import new_run
-from pipeline.model import parameter_count
-from pipeline.report import Report
-from pipeline.workspace import Workspace
+from pipeline.reporting.console import JsonLines
+from pipeline.reporting.report import Report
+from pipeline.store.metadata import new_run
+from pipeline.store.workspace import Workspace
 from privacy.errors import ConfigError, SottovoceError
 from privacy.layout import Layout
 from privacy.wire import SCHEMES, Format
-from server.allowance import note_reply
-from server.roster import NODES, Roster
-
-REPORT, ERROR, END = "Report", "Error", "End"
-"""Lines that are no events. A log without `End` while nobody holds the workspace was cut off, and is resumed."""
+from server.coordinator.allowance import note_reply
+from server.coordinator.roster import NODES, Roster
+from server.coordinator.runlog import END, ERROR, REPORT, log_of
 
 app = ServerApp()
 
@@ -59,11 +57,6 @@ def main(grid: Grid, context: Context) -> None:
                 lines.tell(END, {})
                 raise
             lines.tell(END, {})
-
-
-def log_of(workspace: Path, run: str) -> Path:
-    """Where the driver of a run writes what happens."""
-    return workspace / f"run-{run}.jsonl"
 
 
 def reply_bytes(config: Config, clients: int) -> int:

@@ -1,4 +1,4 @@
-"""Runs the drivers of a SuperLink's runs in forks (pipeline.forking), one run after the other.
+"""Runs the drivers of a SuperLink's runs in forks (pipeline.host.forking), one run after the other.
 
 No code that a bundle brings is unpacked or run: whoever reaches the SuperLink can ask for a run of the lifecycle, and
 for nothing else.
@@ -18,8 +18,8 @@ from pathlib import Path
 from queue import Queue
 from typing import TYPE_CHECKING, Any
 
-from pipeline.environment import quiet_environment
-from pipeline.forking import ForkingExecutor, execute_forever
+from pipeline.host.environment import quiet_environment
+from pipeline.host.forking import ForkingExecutor, execute_forever
 from privacy.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def drive(home: Path, spec: ExecutionSpec) -> None:
     Private API of flwr: flwr.superlink.runtime.run_serverapp.
     """
     task: Any = import_module("flwr.superlink.runtime.run_serverapp")
-    app = import_module("server.app").app
+    from server.app import app
+
     task.install_from_fab = lambda *_, **__: None
     task.get_project_config = lambda *_, **__: {"tool": {"flwr": {"app": {"components": {"serverapp": ""}}}}}
     task.get_fused_config_from_dir = lambda _, overrides: dict(overrides)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from pipeline.config import Config
+    from pipeline.language.config import Config
     from pipeline.lifecycle import Outcome
-    from pipeline.report import Report
-    from pipeline.workspace import Workspace
+    from pipeline.reporting.report import Report
+    from pipeline.store.workspace import Workspace
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "crash-fatality.yaml"
 
@@ -33,8 +33,8 @@ def simulate(
 
     What did not change since an earlier run in the workspace is not run again and not charged again.
     """
-    from pipeline.configfile import load_config
-    from pipeline.workspace import DEFAULT, Workspace
+    from pipeline.language.configfile import load_config
+    from pipeline.store.workspace import DEFAULT, Workspace
     from privacy.errors import ConfigError
 
     if resume:
@@ -54,10 +54,10 @@ def simulate(
 def _run(settings: Config, space: Workspace, *, ask: bool, as_json: bool) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from pipeline.console import showing
-    from pipeline.engine import ray_engine
-    from pipeline.environment import quiet_environment
-    from pipeline.report import Report
+    from pipeline.engine.cluster import ray_engine
+    from pipeline.host.environment import quiet_environment
+    from pipeline.reporting.console import showing
+    from pipeline.reporting.report import Report
     from simulations.homes import prepare_homes
 
     prepare_homes(settings, space.clients)  # a wrong data set is known before Ray takes its seconds to start
@@ -80,9 +80,9 @@ def _run(settings: Config, space: Workspace, *, ask: bool, as_json: bool) -> Non
 
 def _open_endpoint(settings: Config, space: Workspace) -> str:
     """Serve starts beside the run and waits for the champion. A taken port is replaced by a free one."""
-    from pipeline.registry import Registry
+    from pipeline.store.registry import Registry
     from privacy.errors import PortInUse
-    from server.serving import check_port, start_endpoint
+    from server.serving.running import check_port, start_endpoint
 
     config = settings.serving
     try:
@@ -93,14 +93,14 @@ def _open_endpoint(settings: Config, space: Workspace) -> str:
 
 
 def _close_endpoint() -> None:
-    from server.serving import stop_endpoint
+    from server.serving.running import stop_endpoint
 
     stop_endpoint()
 
 
 def _ask(settings: Config, outcome: Outcome, url: str) -> dict[str, object]:
     """One real question over HTTP to the champion."""
-    from server.serving import call, wait_for
+    from server.serving.running import call, wait_for
 
     wait_for(url, outcome.deployment.version, seconds=60)
     row = settings.data.example()
@@ -110,7 +110,7 @@ def _ask(settings: Config, outcome: Outcome, url: str) -> dict[str, object]:
 def _print(report: Report, answer: dict[str, object] | None) -> None:
     from rich.console import Console
 
-    from pipeline.report import print_places, print_report
+    from pipeline.reporting.report import print_places, print_report
 
     console = Console(highlight=False, soft_wrap=True)
     print_report(report, console)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from clients.home import Home
 from clients.policy import ClientPolicy, declared
-from pipeline.config import Config, SimulationConfig
-from pipeline.files import write_atomically
+from pipeline.host.files import write_atomically
+from pipeline.language.config import Config, SimulationConfig
 from privacy.errors import ConfigError
 from privacy.masks import DEFAULT_COHORT
 from simulations.datasets import dataset_path

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from pipeline.config import Config
+from pipeline.engine.progress import Notice, Progress
+from pipeline.language.config import Config
 from pipeline.lifecycle import Outcome, run_lifecycle
-from pipeline.progress import Notice, Progress
-from pipeline.workspace import Workspace
+from pipeline.store.workspace import Workspace
 from simulations.grid import RayGrid
 from simulations.homes import prepare_homes, told_policy
 

@@ -14,7 +14,7 @@ from flwr.app.metadata import Metadata
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 
-from pipeline.engine import restore_home
+from pipeline.engine.cluster import restore_home
 
 Record = ArrayRecord | ConfigRecord | MetricRecord
 

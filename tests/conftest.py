@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config
-from pipeline.environment import quiet_environment
+from pipeline.host.environment import quiet_environment
+from pipeline.language.config import Config
 from tests import support
 
 quiet_environment()
@@ -19,7 +19,7 @@ quiet_environment()
 @pytest.fixture(scope="session")
 def engine() -> Iterator[None]:
     """Ray, started once and stopped at the end."""
-    from pipeline.engine import ray_engine
+    from pipeline.engine.cluster import ray_engine
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -54,9 +54,9 @@ class Trained:
 @pytest.fixture(scope="session")
 def trained(engine: None, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """One finished run over in-process clients; tests only read it."""
+    from pipeline.engine.progress import silent
     from pipeline.lifecycle import run_lifecycle
-    from pipeline.progress import silent
-    from pipeline.workspace import Workspace
+    from pipeline.store.workspace import Workspace
 
     config = support.configured(dataset)
     workspace = Workspace(tmp_path_factory.mktemp("trained"), config.storage)

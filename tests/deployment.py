@@ -19,13 +19,13 @@ from safetensors.numpy import load_file
 
 from clients.execution import ExecutionState, GlobalModel
 from clients.home import Home
-from pipeline import model as models
-from pipeline.card import ClientCard
-from pipeline.config import ModelConfig
-from pipeline.features import FeatureSpec
-from pipeline.registry import Registry
-from pipeline.services import free_port
-from pipeline.workspace import Workspace
+from pipeline.host.services import free_port
+from pipeline.language.card import ClientCard
+from pipeline.learning.features import FeatureSpec
+from pipeline.learning.models import mlp as models
+from pipeline.learning.models.mlp import ModelConfig
+from pipeline.store.registry import Registry
+from pipeline.store.workspace import Workspace
 from tests.machines import Machine
 from tests.support import change, settings, table
 

@@ -18,12 +18,12 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from clients.app import app as client_app
 from clients.home import Home
-from pipeline.config import Config
-from pipeline.configfile import parse
-from pipeline.environment import quiet_environment
+from pipeline.engine.progress import ClientExcluded, Event, StageFinished
+from pipeline.host.environment import quiet_environment
+from pipeline.language.config import Config
+from pipeline.language.configfile import parse
 from pipeline.lifecycle import Outcome, run_lifecycle
-from pipeline.progress import ClientExcluded, Event, StageFinished
-from pipeline.workspace import Workspace
+from pipeline.store.workspace import Workspace
 from simulations.homes import prepare_homes
 
 WARDS = ("east", "north", "south", "west", "centre", "harbour")

@@ -118,7 +118,7 @@ def test_serve_answers_until_it_is_stopped(finished: object, place: Path) -> Non
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert "stay v1 answers at" in process.stdout.readline()
-        from server.serving import call
+        from server.serving.running import call
 
         row = {"age": 70, "lab": 6.5, "unit": "intensive"}
         assert call(f"http://127.0.0.1:{port}/predict", {"rows": [row]})["version"] == 1

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.config import RegistrationConfig
-from pipeline.dag import stage
-from pipeline.registry import Registry
-from pipeline.values import EvaluationReport, Verdict
+from pipeline.engine.graph import stage
+from pipeline.language.config import RegistrationConfig
+from pipeline.stages.values import EvaluationReport, Verdict
+from pipeline.store.registry import Registry
 
 
 @stage(produces="verdict", place="here", cpus=0.5, retries=1, timeout=120)

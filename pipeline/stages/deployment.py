@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.dag import stage
-from pipeline.registry import Registry
-from pipeline.values import Deployment, ModelVersion, Verdict
+from pipeline.engine.graph import stage
+from pipeline.stages.values import Deployment, ModelVersion, Verdict
+from pipeline.store.registry import Registry
 
 
 @stage(produces="deployment", place="here", cpus=0.5, retries=1, timeout=120)

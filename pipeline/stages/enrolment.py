@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.config import FederationConfig
-from pipeline.dag import stage
-from pipeline.federation import Clients
-from pipeline.values import Cohort, Member
+from pipeline.engine.graph import stage
+from pipeline.federation.clients import Clients
+from pipeline.language.config import FederationConfig
+from pipeline.stages.values import Cohort, Member
 
 
 @stage(produces="cohort", place="clients", volatile=True)

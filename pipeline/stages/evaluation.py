@@ -6,23 +6,18 @@ import json
 
 import numpy as np
 
-from pipeline.config import (
-    EncryptionConfig,
-    EvaluationConfig,
-    ModelConfig,
-    Privacy,
-    TrainingConfig,
-)
-from pipeline.contract import DataContract
-from pipeline.dag import stage
-from pipeline.federation import Clients
-from pipeline.journal import Journal
-from pipeline.membership import GroupMembers
-from pipeline.metrics import metrics, roc_auc_error
-from pipeline.noise import SumTerms
-from pipeline.protocol import Action, EvaluateReply, EvaluateRequest, RevealRequest, SumRef
-from pipeline.secure_sum import SealedSum, SecureSum, Wanted, sum_blobs
-from pipeline.values import Cohort, EvaluationReport, FeatureSet, TrainedModel
+from pipeline.engine.graph import stage
+from pipeline.federation.clients import Clients
+from pipeline.federation.membership import GroupMembers
+from pipeline.federation.secure_sum import SealedSum, SecureSum, Wanted, sum_blobs
+from pipeline.language.config import EncryptionConfig, EvaluationConfig, Privacy, TrainingConfig
+from pipeline.language.noise import SumTerms
+from pipeline.language.protocol import Action, EvaluateReply, EvaluateRequest, RevealRequest, SumRef
+from pipeline.learning.contract import DataContract
+from pipeline.learning.models.mlp import ModelConfig
+from pipeline.learning.tasks.binary import metrics, roc_auc_error
+from pipeline.stages.values import Cohort, EvaluationReport, FeatureSet, TrainedModel
+from pipeline.store.journal import Journal
 from privacy.errors import CohortTooSmall, ProtocolError, SumRejected
 from privacy.statement import agreed, basis_of
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.contract import DataContract
-from pipeline.dag import stage
-from pipeline.federation import Clients
-from pipeline.protocol import Action, IngestReply, IngestRequest
-from pipeline.values import Cohort, Snapshots
+from pipeline.engine.graph import stage
+from pipeline.federation.clients import Clients
+from pipeline.language.protocol import Action, IngestReply, IngestRequest
+from pipeline.learning.contract import DataContract
+from pipeline.stages.values import Cohort, Snapshots
 
 
 @stage(produces="snapshots", place="clients", asks=(Action.INGEST,))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pipeline.config import ValidationConfig
-from pipeline.contract import DataContract
-from pipeline.dag import stage
-from pipeline.features import FeatureSpec
-from pipeline.federation import Clients
-from pipeline.protocol import Action, PreprocessReply, PreprocessRequest
-from pipeline.values import Cohort, FeatureSet, ValidationReport
+from pipeline.engine.graph import stage
+from pipeline.federation.clients import Clients
+from pipeline.language.config import ValidationConfig
+from pipeline.language.protocol import Action, PreprocessReply, PreprocessRequest
+from pipeline.learning.contract import DataContract
+from pipeline.learning.features import FeatureSpec
+from pipeline.stages.values import Cohort, FeatureSet, ValidationReport
 
 
 @stage(produces="feature_set", place="clients", asks=(Action.PREPROCESS,))

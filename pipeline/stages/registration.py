@@ -7,14 +7,14 @@ import json
 import numpy as np
 from safetensors.numpy import save
 
-from pipeline import model as models
-from pipeline.artifacts import ArtifactStore
-from pipeline.config import EncryptionConfig, ModelConfig, Privacy
-from pipeline.contract import DataContract, Numeric
-from pipeline.dag import stage
-from pipeline.protocol import own_version, result_digest
-from pipeline.registry import Registry
-from pipeline.values import (
+from pipeline.engine.graph import stage
+from pipeline.language.config import EncryptionConfig, Privacy
+from pipeline.language.protocol import own_version, result_digest
+from pipeline.learning.columns import Numeric
+from pipeline.learning.contract import DataContract
+from pipeline.learning.models import mlp as models
+from pipeline.learning.models.mlp import ModelConfig
+from pipeline.stages.values import (
     Cohort,
     EvaluationReport,
     FeatureSet,
@@ -23,6 +23,8 @@ from pipeline.values import (
     TrainedModel,
     Verdict,
 )
+from pipeline.store.artifacts import ArtifactStore
+from pipeline.store.registry import Registry
 from privacy.plan import ADJACENCY
 
 

@@ -9,19 +9,20 @@ from __future__ import annotations
 import time
 from functools import cache, partial
 
-from pipeline import model as models
-from pipeline.config import EncryptionConfig, ModelConfig, Privacy, TrainingConfig
-from pipeline.contract import DataContract
-from pipeline.dag import stage
-from pipeline.federation import Clients
-from pipeline.journal import Journal
-from pipeline.membership import GroupMembers
-from pipeline.noise import SumTerms
-from pipeline.packing import Blobs
-from pipeline.progress import RoundFinished
-from pipeline.protocol import Action, Attempt, RevealRequest, SumRef, TrainReply, TrainRequest
-from pipeline.secure_sum import Revealed, SecureSum, Wanted, sum_blobs
-from pipeline.values import Cohort, FeatureSet, TrainedModel
+from pipeline.engine.graph import stage
+from pipeline.engine.progress import RoundFinished
+from pipeline.federation.clients import Clients
+from pipeline.federation.membership import GroupMembers
+from pipeline.federation.secure_sum import Revealed, SecureSum, Wanted, sum_blobs
+from pipeline.language.config import EncryptionConfig, Privacy, TrainingConfig
+from pipeline.language.noise import SumTerms
+from pipeline.language.packing import Blobs
+from pipeline.language.protocol import Action, Attempt, RevealRequest, SumRef, TrainReply, TrainRequest
+from pipeline.learning.contract import DataContract
+from pipeline.learning.models import mlp as models
+from pipeline.learning.models.mlp import ModelConfig
+from pipeline.stages.values import Cohort, FeatureSet, TrainedModel
+from pipeline.store.journal import Journal
 from privacy.errors import FederationError
 from privacy.statement import agreed, basis_of, next_basis
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pipeline.config import Privacy, ValidationConfig
-from pipeline.contract import DataContract
-from pipeline.dag import stage
-from pipeline.federation import Clients, Failure
-from pipeline.progress import ClientWarned, told
-from pipeline.protocol import Action, ValidateReply, ValidateRequest
-from pipeline.values import Cohort, Snapshots, ValidationReport
+from pipeline.engine.graph import stage
+from pipeline.engine.progress import ClientWarned, told
+from pipeline.federation.clients import Clients, Failure
+from pipeline.language.config import Privacy, ValidationConfig
+from pipeline.language.protocol import Action, ValidateReply, ValidateRequest
+from pipeline.learning.contract import DataContract
+from pipeline.stages.values import Cohort, Snapshots, ValidationReport
 
 
 @stage(produces="validation_report", place="clients", asks=(Action.VALIDATE,), charges=True)

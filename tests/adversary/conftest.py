@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config
+from pipeline.language.config import Config
 from tests.adversary.coordinator import Coordinator
 from tests.support import configured, homes_for
 

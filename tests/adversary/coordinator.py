@@ -16,12 +16,10 @@ from flwr.app import Message
 from pydantic import BaseModel
 
 from clients.home import Home
-from pipeline import model as models
-from pipeline.config import Config
-from pipeline.features import FeatureSpec
-from pipeline.noise import SumTerms
-from pipeline.packing import pack, unpack
-from pipeline.protocol import (
+from pipeline.language.config import Config
+from pipeline.language.noise import SumTerms
+from pipeline.language.packing import pack, unpack
+from pipeline.language.protocol import (
     Action,
     Attempt,
     EvaluateReply,
@@ -41,6 +39,8 @@ from pipeline.protocol import (
     ValidateReply,
     ValidateRequest,
 )
+from pipeline.learning.features import FeatureSpec
+from pipeline.learning.models import mlp as models
 from privacy.group import Terms
 from privacy.keys import PublicKeys
 from privacy.layout import Layout

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.protocol import SumRef
+from pipeline.language.protocol import SumRef
 from tests.adversary.coordinator import Coordinator, Refused, altered
 
 Sum = tuple[SumRef, bytes]

@@ -9,8 +9,8 @@ import pytest
 from clients.execution import ExecutionState
 from clients.forgetting import forget_all
 from clients.home import Home
-from pipeline.config import RecordPrivacy
-from pipeline.protocol import SumRef
+from pipeline.language.config import RecordPrivacy
+from pipeline.language.protocol import SumRef
 from privacy.accounting import epsilon_of
 from privacy.keys import Identity
 from privacy.plan import DPPlan
@@ -103,7 +103,7 @@ def test_every_digest_that_leaves_is_keyed(liar: Coordinator) -> None:
 
 
 def _train(liar: Coordinator, request: object) -> tuple[object, ...]:
-    from pipeline.protocol import Action, TrainReply
+    from pipeline.language.protocol import Action, TrainReply
 
     return Action.TRAIN, request, TrainReply, {"initial": liar.initial}
 

@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 
 from clients import ingestion
 from clients.places import basis_of_places, places
-from clients.tables import read_source
-from pipeline.config import Config
-from pipeline.features import FeatureSpec
+from clients.sources.tables import read_source
+from pipeline.language.config import Config
+from pipeline.learning.features import FeatureSpec
 from tests.support import configured
 
 KEY = bytes(range(16))

@@ -16,10 +16,10 @@ import pytest
 from flwr.app import Message
 
 from clients.home import Home
-from pipeline.config import Config
-from pipeline.packing import pack
-from pipeline.protocol import Action, JoinRequest, PreprocessRequest, ValidateRequest, own_version
-from pipeline.protocol import IngestRequest as Ingest
+from pipeline.language.config import Config
+from pipeline.language.packing import pack
+from pipeline.language.protocol import Action, JoinRequest, PreprocessRequest, ValidateRequest, own_version
+from pipeline.language.protocol import IngestRequest as Ingest
 from tests.adversary.coordinator import Coordinator
 from tests.support import homes_for
 

@@ -15,11 +15,11 @@ from clients.app import CLIENT_ERROR
 from clients.home import Home
 from clients.ingestion import load_snapshot
 from clients.preprocessing import find_features
-from pipeline.config import Config
-from pipeline.contract import DataContract
-from pipeline.features import FeatureSpec
-from pipeline.packing import INLINE, pack, unpack
-from pipeline.protocol import Action, IngestReply, IngestRequest, JoinReply, JoinRequest, own_version
+from pipeline.language.config import Config
+from pipeline.language.packing import INLINE, pack, unpack
+from pipeline.language.protocol import Action, IngestReply, IngestRequest, JoinReply, JoinRequest, own_version
+from pipeline.learning.contract import DataContract
+from pipeline.learning.features import FeatureSpec
 from privacy.errors import ContractRefused, ForbiddenColumn, ProtocolError
 from tests.support import Federation, LocalGrid, change, homes_for
 
@@ -197,14 +197,14 @@ def test_places_are_keyed_also_for_a_table_of_numbers(grid: LocalGrid) -> None:
 def test_a_score_that_is_not_a_number_is_counted_like_any_other() -> None:
     import numpy as np
 
-    from clients.evaluation import score_counts
+    from pipeline.learning.tasks.binary import score_counts
 
     counts = score_counts(np.array([np.nan, np.inf, -np.inf, 0.2]), np.array([1, 1, 0, 0], dtype=np.float32), 10)
     assert counts.sum() == 4
 
 
 def test_digests_name_nothing_outside_the_home(grid: LocalGrid, config: Config) -> None:
-    from pipeline.protocol import PreprocessRequest
+    from pipeline.language.protocol import PreprocessRequest
 
     for outside in ("/etc", "../../other/snapshots/" + "0" * 32, "0" * 31, "0" * 33):
         with pytest.raises(ValueError, match="snapshot"):

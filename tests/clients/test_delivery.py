@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flwr.app import Context, Message
 
-from pipeline.protocol import Action
+from pipeline.language.protocol import Action
 from tests.support import Federation
 
 pytestmark = pytest.mark.usefixtures("engine")

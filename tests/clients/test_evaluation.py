@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clients.evaluation import ONE_CLIENT, of_one_client, score_counts
+from clients.evaluation import ONE_CLIENT, of_one_client
 from clients.execution import ExecutionState
 from clients.preprocessing import find_features
-from pipeline import model as models
-from pipeline.packing import weights_from
+from pipeline.language.packing import weights_from
+from pipeline.learning.models import mlp as models
+from pipeline.learning.tasks.binary import score_counts
 from privacy.population import Population
 from tests.adversary.coordinator import Coordinator, Refused
 from tests.support import configured, homes_for

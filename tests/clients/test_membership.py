@@ -10,7 +10,7 @@ from clients import keyring
 from clients.execution import KEPT_EXECUTIONS, ExecutionState, end_execution
 from clients.home import Home
 from clients.roster import KnownClients
-from pipeline.protocol import Attempt, KeysRequest, SumRef
+from pipeline.language.protocol import Attempt, KeysRequest, SumRef
 from privacy.accounting import Release
 from privacy.errors import (
     ClientUnknown,

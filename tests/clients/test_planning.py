@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from clients.planning import affordable, checks_of, evaluation_of, make_plan, training_rows, whole_run
-from pipeline.config import ClientPrivacy, RecordPrivacy, TrainingConfig
-from pipeline.protocol import AskedShares
+from pipeline.language.config import ClientPrivacy, RecordPrivacy, TrainingConfig
+from pipeline.language.protocol import AskedShares
 from privacy.accounting import Release, epsilon_of
 from privacy.errors import ProtocolError
 from privacy.ledger import Budget, Ledger

@@ -13,8 +13,8 @@ from clients import validation
 from clients.home import Home
 from clients.ingestion import ingest
 from clients.validation import validate
-from pipeline.config import Config, Privacy, RecordPrivacy, ValidationConfig
-from pipeline.protocol import CheckOutcome, IngestRequest, ValidateRequest
+from pipeline.language.config import Config, Privacy, RecordPrivacy, ValidationConfig
+from pipeline.language.protocol import CheckOutcome, IngestRequest, ValidateRequest
 from privacy.errors import BudgetExhausted, SourceChanged
 from privacy.noise import SecureNoise
 from tests.support import configured, homes_for
@@ -141,7 +141,7 @@ def test_the_order_of_columns_and_names_is_no_part_of_the_question(home: Home, c
 def test_a_question_is_the_same_in_every_process(config: Config, tmp_path: Path) -> None:
     """Python orders a set otherwise in each; the answer would be paid for again after every restart."""
     program = (
-        "import sys; from pipeline.contract import DataContract; from clients.validation import Question\n"
+        "import sys; from pipeline.learning.contract import DataContract; from clients.validation import Question\n"
         "print(Question(DataContract.model_validate_json(sys.argv[1])).digest)"
     )
     digests = {

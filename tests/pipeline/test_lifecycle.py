@@ -10,9 +10,9 @@ from flwr.app import Context, Error, Message
 
 from clients.forgetting import forget_all
 from clients.home import Home
+from pipeline.engine.progress import Event, RoundFinished
 from pipeline.lifecycle import run_lifecycle
-from pipeline.progress import Event, RoundFinished
-from pipeline.registry import Registry
+from pipeline.store.registry import Registry
 from privacy.errors import CohortTooSmall, StageFailed
 from tests.conftest import Trained
 from tests.support import Federation, Killed, configured, fails, write_table

@@ -9,9 +9,9 @@ import pytest
 from flwr.app import Context, Message
 
 from clients.home import Home
-from pipeline.config import Config
-from pipeline.packing import pack, unpack
-from pipeline.protocol import TrainRequest
+from pipeline.language.config import Config
+from pipeline.language.packing import pack, unpack
+from pipeline.language.protocol import TrainRequest
 from privacy.accounting import epsilon_of
 from privacy.errors import CohortTooSmall
 from privacy.population import EVERYONE

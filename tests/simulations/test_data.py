@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clients.home import Home
-from pipeline.config import SimulationConfig
-from pipeline.configfile import load_config
+from pipeline.language.config import SimulationConfig
+from pipeline.language.configfile import load_config
 from privacy.errors import ConfigError, SourceMissing
 from simulations.cli import DEFAULT_CONFIG
 from simulations.datasets import load_dataset
@@ -98,7 +98,7 @@ def test_parquet_sources_with_numbers_as_categories(tmp_path: Path) -> None:
         data__columns__unit={"kind": "categorical", "categories": [1, 2, 3]},
     )
     from clients.ingestion import ingest, load_snapshot
-    from pipeline.protocol import IngestRequest
+    from pipeline.language.protocol import IngestRequest
 
     home = Home(prepare_homes(config, tmp_path / "clients")["east"])
     snapshot = load_snapshot(home, ingest(home, IngestRequest(contract=config.data), {})[0].snapshot).frame

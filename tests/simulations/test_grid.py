@@ -11,7 +11,7 @@ from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 from flwr.serverapp.strategy import FedAvg
 
-from pipeline.engine import ray_engine
+from pipeline.engine.cluster import ray_engine
 from privacy.errors import EngineUnavailable
 from simulations.grid import RayGrid
 

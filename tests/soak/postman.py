@@ -20,8 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pipeline.services import free_port, listens
-from server import authority
+from pipeline.host.services import free_port, listens
+from server.coordinator import authority
 
 TWICE = {"push-object", "confirm-message-received", "pull-object", "get-run"}
 """Not the announcement of a reply: Flower opens another session for each, and a node announces one after the other."""

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.engine import ray_engine
+from pipeline.engine.cluster import ray_engine
+from pipeline.engine.progress import Event, RoundFinished
 from pipeline.lifecycle import run_lifecycle
-from pipeline.progress import Event, RoundFinished
-from pipeline.workspace import Workspace
+from pipeline.store.workspace import Workspace
 from tests.support import LocalGrid, configured, homes_for, write_table
 
 

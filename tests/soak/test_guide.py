@@ -110,7 +110,7 @@ def test_the_guide_is_followed_as_it_stands(tmp_path: Path) -> None:
 
 def data(folder: str) -> None:
     """What a simulation leaves: the tables of two registries."""
-    from pipeline.configfile import load_config
+    from pipeline.language.configfile import load_config
     from simulations.datasets import load_dataset
     from simulations.partition import partition
 

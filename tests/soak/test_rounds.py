@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clients.home import Home
-from pipeline.environment import quiet_environment
+from pipeline.host.environment import quiet_environment
 
 ROUNDS = 200
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.federation import Clients
-from pipeline.packing import Blobs
-from pipeline.protocol import Action
+from pipeline.federation.clients import Clients
+from pipeline.language.packing import Blobs
+from pipeline.language.protocol import Action
 from server import executor
 
 _stream = Clients.stream

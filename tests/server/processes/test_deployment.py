@@ -2,11 +2,11 @@
 
 import time
 
-from pipeline.locking import locked
-from pipeline.services import listens
-from pipeline.workspace import Workspace
-from server.home import CoordinatorHome
-from server.runs import TEND_SECONDS, Runs, Submission
+from pipeline.host.locking import locked
+from pipeline.host.services import listens
+from pipeline.store.workspace import Workspace
+from server.coordinator.home import CoordinatorHome
+from server.coordinator.runs import TEND_SECONDS, Runs, Submission
 from tests.deployment import GROUPS, Deployment, family, wait_for
 
 
@@ -29,7 +29,7 @@ def test_a_run_over_the_federation_trains_one_model_and_charges_each_client(depl
 
 
 def test_a_killed_supernode_executor_and_gateway_come_back(deployment: Deployment) -> None:
-    kinds = {"east": "clients.supernode", "south": "clients.executor", "server": "server.gateway"}
+    kinds = {"east": "clients.node.supernode", "south": "clients.node.executor", "server": "server.coordinator.gateway"}
     victims = [
         next(child for child in family(deployment.processes[name]) if kind in " ".join(child.cmdline()))
         for name, kind in kinds.items()

@@ -19,10 +19,10 @@ from flwr.proto.node_pb2 import Node
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
 
-from pipeline.card import ClientCard
-from server.allowance import LARGEST
-from server.door import AN_ADDRESS, SECONDS
-from server.roster import NODES
+from pipeline.language.card import ClientCard
+from server.coordinator.allowance import LARGEST
+from server.coordinator.door import AN_ADDRESS, SECONDS
+from server.coordinator.roster import NODES
 from tests.deployment import Deployment, family, wait_for
 
 
@@ -57,7 +57,9 @@ def heartbeat(deployment: Deployment, name: str) -> bytes:
 
 
 def gateway_of(deployment: Deployment) -> psutil.Process:
-    return next(p for p in family(deployment.processes["server"]) if "server.gateway" in " ".join(p.cmdline()))
+    return next(
+        p for p in family(deployment.processes["server"]) if "server.coordinator.gateway" in " ".join(p.cmdline())
+    )
 
 
 def test_no_body_is_read_before_a_signature(deployment: Deployment, trusted: ssl.SSLContext) -> None:

@@ -18,7 +18,7 @@ def test_a_deployed_run_listens_on_loopback(deployment: Deployment, tmp_path: Pa
     run.ends()
     assert {place for place in seen if not place.on_loopback} == set()
     commands = " ".join(place.command for place in seen)
-    for name in ("superlink", "server.gateway", "supernode"):
+    for name in ("superlink", "server.coordinator.gateway", "supernode"):
         assert name in commands, f"{name} was seen"
     now = {place for process in deployment.processes.values() for place in listening(process.pid)}
     attack(now, trace)

@@ -13,11 +13,11 @@ import yaml
 
 from clients.home import Home
 from clients.policy import ClientPolicy
-from pipeline.card import ClientCard
-from pipeline.services import free_port, program, python_environment
-from server.home import CoordinatorHome
-from server.roster import flwr
-from server.runs import Runs
+from pipeline.host.services import free_port, program, python_environment
+from pipeline.language.card import ClientCard
+from server.coordinator.home import CoordinatorHome
+from server.coordinator.roster import flwr
+from server.coordinator.runs import Runs
 from tests.deployment import GROUPS, Deployment, family, wait_for
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from clients.home import Home
-from pipeline.workspace import Workspace
+from pipeline.store.workspace import Workspace
 from tests.deployment import Deployment, family, wait_for
 from tests.soak.faults.runs import LONG, charged_once_for_one_model
 

@@ -42,7 +42,7 @@ def test_a_coordinator_whose_flower_state_is_lost_goes_on(deployment: Deployment
 
 
 def kill_service(deployment: Deployment, service: str) -> None:
-    names = {"superlink": "flower-superlink", "executor": "server.executor", "gateway": "server.gateway"}
+    names = {"superlink": "flower-superlink", "executor": "server.executor", "gateway": "server.coordinator.gateway"}
 
     def victims() -> list[psutil.Process]:
         return [

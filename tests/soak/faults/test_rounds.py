@@ -8,7 +8,13 @@ from tests.soak.faults.runs import charged_once_for_one_model
 
 pytestmark = pytest.mark.soak
 
-ROLES = ("clients.supernode", "clients.executor", "flower-superlink", "server.executor", "server.gateway")
+ROLES = (
+    "clients.node.supernode",
+    "clients.node.executor",
+    "flower-superlink",
+    "server.executor",
+    "server.coordinator.gateway",
+)
 
 
 def held(deployment: Deployment) -> dict[str, tuple[int, int, int]]:

@@ -1,0 +1,1 @@
+"""Running a graph of stages on Ray. Knows nothing of what they do."""

@@ -1,0 +1,133 @@
+"""What happens in a run, as events. Whoever shows them (a terminal, a log, JSON lines) decides how."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
+
+if TYPE_CHECKING:
+    from pipeline.language.protocol import CheckOutcome
+
+
+@dataclass(frozen=True)
+class RunPlanned:
+    """Before anything runs: each stage, where it runs, what it will charge, and whether its result is cached."""
+
+    run: str
+    name: str
+    stages: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class StageStarted:
+    stage: str
+
+
+@dataclass(frozen=True)
+class StageFinished:
+    """cached: nothing ran, an earlier result with the same inputs, parameters and code was used."""
+
+    stage: str
+    cached: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StageBroken:
+    stage: str
+    error: str
+
+
+@dataclass(frozen=True)
+class GroupAgreed:
+    """A group key is in place; the layout follows from the number of clients. generation grows when one has left."""
+
+    generation: int
+    clients: int
+    masks: bool
+    layout: str
+
+
+@dataclass(frozen=True)
+class RoundFinished:
+    """clients: how many are in the sum, of `cohort` in the group. lost: charged at some clients, applied at none."""
+
+    round: int
+    rounds: int
+    clients: int
+    cohort: int
+    seconds: float
+    lost: bool = False
+
+
+@dataclass(frozen=True)
+class ClientExcluded:
+    client: str
+    code: str
+    text: str
+
+
+@dataclass(frozen=True)
+class ClientWarned:
+    client: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes of arrays that one request moved, all clients together."""
+
+    up: int
+    down: int
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something a person should know, in words."""
+
+    text: str
+
+
+def told(outcome: CheckOutcome) -> str:
+    """The outcome of one check at one client, in words."""
+    where = f"{outcome.check}{f' in {outcome.column}' if outcome.column else ''}"
+    if outcome.measured is None or outcome.check == "leakage":
+        return where
+    return f"{where}: {outcome.measured:.1%} of rows{f' +- {outcome.error:.1%}' if outcome.error else ''}"
+
+
+Event = (
+    RunPlanned
+    | StageStarted
+    | StageFinished
+    | StageBroken
+    | GroupAgreed
+    | RoundFinished
+    | ClientExcluded
+    | ClientWarned
+    | Traffic
+    | Notice
+)
+
+KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
+
+
+def event_of(fields: Mapping[str, Any]) -> Event | None:
+    """The event that `fields` were written for, by the name in `event`; None: there is none of that name."""
+    kind = KINDS.get(str(fields.get("event")))
+    if kind is None:
+        return None
+    return kind(**{field.name: _frozen(fields[field.name]) for field in dataclasses.fields(kind)})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+Progress = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """Shows nothing."""

@@ -1,0 +1,1 @@
+"""Asking clients, adding what they seal, and opening it with them."""

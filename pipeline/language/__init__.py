@@ -1,0 +1,1 @@
+"""What coordinator and clients say to one another, and what people write down."""

@@ -1,0 +1,126 @@
+"""Reading a configuration: YAML, `--set a.b=c`, and errors that name the place and the nearest known key."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from pipeline.language.config import Config
+from privacy.errors import ConfigError, ConfigUnknownKey
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_KINDS = ("record", "client", "numeric", "categorical")
+"""Tags that pydantic puts into the place of an error and that nobody wrote into the file."""
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration in `path` with `a.b=c` overrides applied. Raises ConfigError, ConfigUnknownKey."""
+    tree = read_yaml(path)
+    for override in overrides:
+        _override(tree, override)
+    return parse(Config, tree, path.name)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping. Raises ConfigError with the place of a syntax error."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file", remedy="Give the path of a YAML file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {type(error).__name__}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path.name}{where}: not valid YAML: {getattr(error, 'problem', '')}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path.name}: expected a mapping of settings", remedy="See: sottovoce config schema")
+    return tree
+
+
+def parse(kind: type[Model], tree: dict[str, Any], source: str) -> Model:
+    """`tree` as a `kind`. Raises ConfigUnknownKey or ConfigError naming the setting."""
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise _explained(kind, error, source) from None
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"--set {override}: expected a.b=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override}: the value is not valid YAML") from None
+    *parents, last = path.split(".")
+    node = tree
+    for name in parents:
+        below = node.setdefault(name, {})
+        if not isinstance(below, dict):
+            raise ConfigError(f"--set {override}: {name} is a value, not a group of settings")
+        node = below
+    if isinstance(value, str):
+        try:
+            value = float(value)  # YAML 1.1 reads 1e-5 as text
+        except ValueError:
+            pass
+    node[last] = value
+
+
+def _explained(kind: type[BaseModel], error: ValidationError, source: str) -> ConfigError:
+    problems = error.errors(include_url=False, include_input=False)
+    unknown = [problem for problem in problems if problem["type"] == "extra_forbidden"]
+    if unknown:
+        place = [str(part) for part in unknown[0]["loc"]]
+        known = dict(_settings(kind))
+        path = _path(place)
+        close = difflib.get_close_matches(path, known, n=1, cutoff=0.6)
+        nearest = close or difflib.get_close_matches(
+            place[-1], [name.split(".")[-1] for name in known], n=1, cutoff=0.6
+        )
+        hint = f" Did you mean {nearest[0]}?" if nearest else ""
+        return ConfigUnknownKey(f"{source}, {path}: no such setting.{hint}", remedy=_known(kind))
+    told = []
+    for problem in problems:
+        place = [str(part) for part in problem["loc"]]
+        if place[:1] == ["privacy"] and problem["type"] == "literal_error":
+            continue  # the other half of the union `none | record`
+        path = _path(place)
+        told.append(f"{path or 'the file'}: {problem['msg'].removeprefix('Value error, ')}")
+    told = told or [f"{'.'.join(map(str, problems[0]['loc']))}: {problems[0]['msg']}"]
+    return ConfigError(f"{source}, " + "; ".join(dict.fromkeys(told)), remedy=_known(kind))
+
+
+def _known(kind: type[BaseModel]) -> str:
+    if kind is Config:
+        return "All settings: sottovoce config schema"
+    return f"Its settings: {', '.join(kind.model_fields)}."
+
+
+def _path(place: Sequence[str]) -> str:
+    return ".".join(part for part in place if part not in _KINDS and not part.startswith("tagged-union"))
+
+
+def _settings(kind: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every setting of a model as its dotted path and its description."""
+    for name, field in kind.model_fields.items():
+        yield prefix + name, field.description or ""
+        for model in _models(field.annotation):
+            yield from _settings(model, f"{prefix}{name}.")
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in (Union, types.UnionType, Annotated):
+        for part in get_args(annotation):
+            yield from _models(part)

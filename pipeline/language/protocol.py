@@ -1,0 +1,264 @@
+"""The language of the federation: names of the actions and the schema of each message.
+
+A message is one JSON document, a frozen pydantic model that is validated strictly on both sides, and named blobs
+(pipeline.language.packing).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.kinds import Frozen
+from pipeline.language.config import EncryptionConfig, EvaluationConfig, Privacy, TrainingConfig, ValidationConfig
+from pipeline.learning.contract import DataContract
+from pipeline.learning.features import FeatureSpec
+from pipeline.learning.models.mlp import ModelConfig
+
+
+class Action(StrEnum):
+    """What a client can be asked; the value is Flower's message type."""
+
+    JOIN = "query.join"
+    KEYS = "query.keys"
+    INGEST = "query.ingest"
+    VALIDATE = "query.validate"
+    PREPROCESS = "query.preprocess"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    REVEAL = "query.reveal"
+
+
+ExecutionId = str
+"""Id of a stage execution: sixteen hex digits. A resumed execution keeps it, so that nothing is charged twice."""
+
+ClientName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+"""Thirty-two hex digits: by one client with its key, where it names something in its home."""
+
+LedgerHead = Digest
+"""Keyed digest of the last row of a client's ledger."""
+
+Purpose = Literal["train", "evaluate"]
+"""What the sums of a group are for."""
+
+Printable = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+"""Short text of a client that people will read."""
+
+CodeDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+HexSignature = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
+
+
+class JoinRequest(Frozen):
+    """Who are you, and which data do you hold?"""
+
+    version: str = Field(description="Version of the coordinator.")
+
+
+class JoinReply(Frozen):
+    name: ClientName
+    version: Printable
+    code: dict[Action, CodeDigest] = Field(
+        description="Digest of what answers each action: part of what a cached result depends on."
+    )
+    public_keys: str = Field(description="X25519 and Ed25519 public keys, hex.", pattern=r"^[0-9a-f]{128}$")
+    fingerprint: Digest = Field(description="Keyed digest of the data source; says equal or changed, nothing else.")
+
+
+class KeysRequest(Frozen):
+    """Agree on the group key of an execution: first the leader makes it, then each member takes it.
+
+    Blobs to a member: `signature`, `wrapped` and `key` (privacy.group.Offer).
+    """
+
+    execution: ExecutionId
+    purpose: Purpose = Field(description="What the group's sums are for; a group has one purpose.")
+    generation: int = Field(ge=1, description="Grows when a member leaves for good: the rest agrees on a new key.")
+    scheme: Literal["bfv", "none"]
+    masks: bool
+    roster: dict[ClientName, str] = Field(description="Public keys by client, hex.")
+    leader: ClientName
+
+
+class KeysReply(Frozen):
+    pass
+
+
+class IngestRequest(Frozen):
+    """Take a snapshot of the contract's columns."""
+
+    contract: DataContract
+
+
+class IngestReply(Frozen):
+    snapshot: Digest = Field(description="Keyed digest of the snapshot's content.")
+
+
+class ValidateRequest(Frozen):
+    """Check a snapshot. What is counted follows from the contract, is noisy, and is charged once a snapshot."""
+
+    contract: DataContract
+    checks: ValidationConfig
+    privacy: Privacy
+    snapshot: Digest
+
+
+class CheckOutcome(Frozen):
+    """The outcome of one check, from noisy counts. measured, error: the fraction it is about, and one deviation of
+    the noise in it."""
+
+    check: Printable
+    status: Literal["ok", "warn", "fail"]
+    column: Printable | None = None
+    measured: float | None = Field(None, ge=0, le=1)
+    error: float | None = Field(None, ge=0)
+
+
+class ValidateReply(Frozen):
+    outcomes: tuple[CheckOutcome, ...] = Field(
+        max_length=20_000, description="Empty where a client's own answer must not depend on its data at all."
+    )
+    head: LedgerHead
+
+
+class PreprocessRequest(Frozen):
+    spec: FeatureSpec
+    snapshot: Digest
+    holdout: float = Field(gt=0, lt=1)
+
+
+class PreprocessReply(Frozen):
+    features: Digest = Field(description="Keyed digest of the preprocessed data.")
+
+
+class SumRef(Frozen):
+    """A sealed sum that travels as blob `sum-<round>`, and who is in it."""
+
+    round: int = Field(ge=1)
+    generation: int = Field(ge=1, description="Of the group key it is sealed under.")
+    clients: tuple[ClientName, ...]
+    terms: str = Field("", max_length=200, description="What else its clients agreed upon (privacy.statement).")
+    absent: tuple[ClientName, ...] = Field((), description="Asked in the same attempt, but not in the sum.")
+
+    @property
+    def cohort(self) -> tuple[ClientName, ...]:
+        """Everyone who was asked in the attempt."""
+        return tuple(sorted({*self.clients, *self.absent}))
+
+
+class Attempt(Frozen):
+    """Who is asked together for one sum, under which group key. A repeated attempt has fewer clients."""
+
+    generation: int = Field(ge=1)
+    cohort: tuple[ClientName, ...]
+
+
+class AskedShares(Frozen):
+    """How a cohort divides the noise of client-level privacy. Each client checks that it suffices."""
+
+    noise_multiplier: float = Field(ge=0.01, le=1e6)
+    cohort: int = Field(ge=2, description="Fewest clients in any sum.")
+
+
+class TrainRequest(Frozen):
+    """One round. Blobs: `sum-<k>` for each sum, in order, and in the first round `initial`, float32 little-endian."""
+
+    execution: ExecutionId
+    features: Digest
+    spec: FeatureSpec
+    model: ModelConfig
+    privacy: Privacy
+    shares: AskedShares | None = Field(description="At client level: the cohort's noise.")
+    encryption: EncryptionConfig
+    training: TrainingConfig
+    checks_share: float = Field(ge=0, lt=1, description="Part of epsilon that the checks may have cost alone.")
+    holdout: float = Field(gt=0, lt=1)
+    round: int = Field(ge=1)
+    attempt: Attempt
+    sums: tuple[SumRef, ...] = Field(description="Sums of the rounds this client has not applied yet.")
+    seen: LedgerHead | None = Field(description="The newest head of its ledger that this client published.")
+
+
+class TrainReply(Frozen):
+    """Blob: `sealed`, the update."""
+
+    head: LedgerHead
+
+
+class EvaluateRequest(Frozen):
+    """Counts on the held-out rows. Blob: `weights`, float32 little-endian."""
+
+    execution: ExecutionId
+    features: Digest
+    spec: FeatureSpec
+    model: ModelConfig
+    privacy: Privacy
+    encryption: EncryptionConfig
+    training: TrainingConfig
+    shares: AskedShares | None = Field(description="At client level: the cohort's noise.")
+    evaluation: EvaluationConfig
+    checks_share: float = Field(ge=0, lt=1, description="Part of epsilon that the checks may have cost alone.")
+    holdout: float = Field(gt=0, lt=1)
+    basis: Digest = Field(description="Stands for the weights: all clients of the sum evaluate the same.")
+    attempt: Attempt
+    seen: LedgerHead | None = Field(description="The newest head of its ledger that this client published.")
+
+
+class EvaluateReply(Frozen):
+    """Blob: `sealed`, the counts."""
+
+    head: LedgerHead
+    noise: float = Field(ge=0, description="Deviation of the noise in each count; follows from the budget alone.")
+
+
+class RevealRequest(Frozen):
+    """Open the final model (`model`, after the last round) or the summed counts (`counts`). Blobs: `sum-<k>`.
+
+    First every member is asked for the digest of what it opens; it vouches for one in the life of an execution. The
+    value itself is handed over only against the signatures of a quorum on the same digest: more than half of the
+    group's first roster and of those who may collude, so that no two digests of one execution ever have one.
+    """
+
+    execution: ExecutionId
+    what: Literal["model", "counts"]
+    sums: tuple[SumRef, ...] = Field(min_length=1)
+    bound: float = Field(gt=0, description="Clip of each coordinate of an update, for `model`.")
+    count: int = Field(ge=1, description="Number of counts, for `counts`.")
+    certificate: dict[ClientName, HexSignature] = Field(
+        description="Signatures of the digest by a quorum, hex: against them the value is sent; empty: digest only."
+    )
+
+
+class RevealReply(Frozen):
+    """Blobs, where asked for: `value`, float32 weights or int64 counts, little-endian; `salt`, 32 bytes."""
+
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of salt and value.")
+    signature: HexSignature = Field(description="Ed25519 of execution, what and digest by the client's key, hex.")
+    spent: float | None = Field(
+        description="Epsilon of this execution at this client, rounded up to 0.01; null: infinite."
+    )
+    lifetime: float | None = Field(description="Epsilon of the client's ledger after it, rounded up to 0.01.")
+
+
+def reveal_text(execution: ExecutionId, what: str, digest: str) -> bytes:
+    """What a client signs when it vouches for the digest of a result."""
+    return f"sottovoce reveal\0{execution}\0{what}\0{digest}".encode()
+
+
+def result_digest(salt: bytes, value: bytes) -> str:
+    """What clients vouch for. The salt is the group's secret until the value is handed over."""
+    return hashlib.sha256(salt + value).hexdigest()
+
+
+def own_version() -> str:
+    """The installed version of Sottovoce."""
+    try:
+        return version("sottovoce")
+    except PackageNotFoundError:
+        return "0+unknown"

@@ -1,0 +1,1 @@
+"""Models: built alike wherever they are trained or asked."""

@@ -1,0 +1,119 @@
+"""What a run made and what it cost, in the order a person asks for it; the same whether it ran here or elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from pipeline.kinds import Frozen
+from pipeline.language.protocol import ClientName
+from pipeline.stages.values import PrivacyStatement
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipeline.lifecycle import Outcome
+    from pipeline.store.workspace import Workspace
+
+SHOWN = ("pr_auc", "accuracy", "precision", "recall")
+
+
+class ClientEpsilon(Frozen):
+    """What one client was charged; null: infinite, or unknown."""
+
+    training: float | None
+    evaluation: float | None
+    lifetime: float | None
+
+
+class Report(Frozen):
+    """Of one run."""
+
+    run: str
+    model: str
+    version: int
+    champion: int
+    promoted: bool
+    reasons: tuple[str, ...] = Field(description="Why the version is not champion.")
+    rival: tuple[int, float] | None = Field(description="The champion it was compared with, and its ROC-AUC.")
+    metrics: dict[str, float]
+    roc_auc_error: float
+    clients: int = Field(description="Whose held-out rows it was evaluated on.")
+    sums: int = Field(description="How many the coordinator saw.")
+    privacy: PrivacyStatement
+    epsilon: dict[ClientName, ClientEpsilon]
+    workspace: str
+    files: str
+
+    @classmethod
+    def of(cls, outcome: Outcome, workspace: Workspace) -> Report:
+        evaluation, verdict = outcome.evaluation, outcome.verdict
+        rival = (verdict.champion, verdict.champion_roc_auc or 0.0) if verdict.champion else None
+        return cls(
+            run=outcome.run,
+            model=outcome.version.name,
+            version=outcome.version.version,
+            champion=outcome.deployment.version,
+            promoted=outcome.deployment.promoted,
+            reasons=verdict.reasons,
+            rival=rival,
+            metrics=evaluation.metrics,
+            roc_auc_error=evaluation.roc_auc_error,
+            clients=len(evaluation.clients),
+            sums=1 + sum(1 for clients in outcome.model.rounds.values() if clients),
+            privacy=outcome.version.privacy,
+            epsilon={
+                client: ClientEpsilon(
+                    training=outcome.model.spent.get(client),
+                    evaluation=evaluation.spent.get(client),
+                    lifetime=evaluation.lifetime.get(client),
+                )
+                for client in sorted({*outcome.model.spent, *evaluation.spent})
+            },
+            workspace=str(workspace.root),
+            files=outcome.version.folder,
+        )
+
+
+def print_report(report: Report, console: Console) -> None:
+    """On a terminal or off it."""
+    state = "is champion" if report.promoted else f"is NOT champion ({'; '.join(report.reasons)})"
+    rival = f" (v{report.rival[0]}: {report.rival[1]:.3f})" if report.rival else ""
+    console.print()
+    console.print(
+        f"  [bold]Model {report.model} v{report.version}[/] {state}      "
+        f"ROC-AUC {report.metrics['roc_auc']:.3f} +- {report.roc_auc_error:.3f}{rival}"
+    )
+    told = "  ".join(f"{key} {report.metrics[key]:.3f}" for key in SHOWN)
+    console.print(f"  {told}   on the held-out rows of {report.clients} clients")
+    console.print(f"  Privacy: {report.privacy.text}")
+    for client, spent in report.epsilon.items():
+        if spent.evaluation is None and spent.lifetime is None and spent.training is not None:
+            console.print(f"    {client:24} training {_epsilon(spent.training)}, took no part in the evaluation")
+            continue
+        console.print(
+            f"    {client:24} training {_epsilon(spent.training)}, held-out rows "
+            f"{_epsilon(spent.evaluation)}, lifetime {_epsilon(spent.lifetime)}"
+        )
+    if report.privacy.aggregation == "bfv":
+        console.print(
+            f"  The coordinator saw outcomes of noisy checks, {report.sums} sums it could not read, noisy counts and "
+            "the model."
+        )
+    else:
+        console.print("  [bold red]NOT ENCRYPTED:[/] the coordinator could read every client's update in every round.")
+    console.print()
+
+
+def print_places(report: Report, console: Console) -> None:
+    """Where it is, and what to do next."""
+    flag = "" if report.workspace.endswith("/sottovoce-workspace") else f" --workspace {report.workspace}"
+    console.print(f"  files      {report.files}")
+    console.print(f"  serve it   sottovoce serve{flag}")
+    console.print(f"  lineage    sottovoce lineage {report.model}{flag}     runs: sottovoce runs list{flag}")
+    console.print("  again      the same command: what did not change is not run, and nothing is charged")
+
+
+def _epsilon(value: float | None) -> str:
+    return "epsilon infinite" if value is None else f"epsilon {value:.2f}"

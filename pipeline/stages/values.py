@@ -1,0 +1,123 @@
+"""What stages hand to one another: frozen values, stored as JSON artifacts. Large arrays are artifacts of their own,
+named here by digest."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.kinds import Frozen
+from pipeline.language.protocol import Action, CheckOutcome, ClientName, CodeDigest
+from pipeline.learning.features import FeatureSpec
+from privacy.plan import Unit
+
+
+class Member(Frozen):
+    """A client that joined."""
+
+    public_keys: str = Field(description="X25519 and Ed25519, hex.")
+    fingerprint: str = Field(description="Keyed digest of its data source.")
+    code: dict[Action, CodeDigest] = Field(description="Digest of what answers each action there.")
+
+
+class Cohort(Frozen):
+    members: dict[ClientName, Member]
+
+    def narrowed(self, asks: tuple[str, ...]) -> Cohort:
+        """What a stage that asks these actions, and no other, can see of it."""
+        return Cohort(
+            members={
+                name: member.model_copy(update={"code": {a: d for a, d in member.code.items() if a in asks}})
+                for name, member in self.members.items()
+            }
+        )
+
+    @property
+    def public_keys(self) -> dict[ClientName, str]:
+        """X25519 and Ed25519 of every member, hex."""
+        return {name: member.public_keys for name, member in self.members.items()}
+
+
+class Snapshots(Frozen):
+    """Keyed digest of each client's snapshot."""
+
+    digests: dict[ClientName, str]
+
+
+class ValidationReport(Frozen):
+    """Outcomes of every client's checks; `passed` goes on."""
+
+    outcomes: dict[ClientName, tuple[CheckOutcome, ...]]
+    passed: dict[ClientName, str] = Field(description="Snapshots of the clients without a FAIL.")
+
+
+class FeatureSet(Frozen):
+    """The preprocessing spec, the keyed digest of each client's features, and what of epsilon was spent on checks."""
+
+    spec: FeatureSpec
+    digests: dict[ClientName, str]
+    checks_share: float = Field(description="Part of epsilon that the checks may have cost alone.")
+
+
+class TrainedModel(Frozen):
+    weights: str = Field(description="Artifact: all weights, float32 little-endian, in the layout of the model.")
+    parameters: int
+    rounds: dict[int, tuple[ClientName, ...]] = Field(description="Who is in each round's sum; a lost round is empty.")
+    spent: dict[ClientName, float | None] = Field(description="Epsilon of the training, at most; null: infinite.")
+    salt: str = Field(description="What stands before the weights in the digest that clients signed, hex.")
+    attested: dict[ClientName, str] = Field(
+        description="Each client's signature of the digest of salt and weights, hex."
+    )
+    unconfirmed: tuple[ClientName, ...] = Field((), description="Clients that did not answer at the reveal.")
+
+
+class EvaluationReport(Frozen):
+    """Metrics from the summed counts of the held-out rows."""
+
+    clients: tuple[ClientName, ...]
+    negative: tuple[int, ...] = Field(description="Summed, possibly noisy counts of negatives by score bin.")
+    positive: tuple[int, ...] = Field(description="The same of positives.")
+    metrics: dict[str, float]
+    roc_auc_error: float = Field(description="One standard error of roc_auc: sampling and privacy noise.")
+    spent: dict[ClientName, float | None]
+    lifetime: dict[ClientName, float | None] = Field(description="Epsilon of each client's ledger afterwards.")
+
+
+class Verdict(Frozen):
+    """Whether a model may become champion."""
+
+    blessed: bool
+    reasons: tuple[str, ...] = Field(description="Why not; empty when blessed.")
+    champion: int | None = Field(description="The version it was compared with.")
+    champion_roc_auc: float | None
+
+
+class PrivacyStatement(Frozen):
+    """What is promised to every record or client, in the terms of the ledger."""
+
+    unit: Unit
+    adjacency: str = Field(description="Between which data sets epsilon holds.")
+    epsilon: float | None = Field(description="Of this run, at every client, at most; null: no guarantee.")
+    delta: float | None
+    clipping_norm: float | None
+    aggregation: Literal["bfv", "none"]
+    text: str
+
+
+class ModelVersion(Frozen):
+    """An immutable version in the registry."""
+
+    name: str
+    version: int
+    folder: str = Field(description="Where its files are.")
+    metrics: dict[str, float]
+    privacy: PrivacyStatement
+
+
+class Deployment(Frozen):
+    """The version that the alias `champion` points to after this run."""
+
+    name: str
+    version: int
+    promoted: bool

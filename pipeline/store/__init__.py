@@ -1,0 +1,1 @@
+"""What outlives a run: artifacts, lineage, versions, the workspace they are in."""

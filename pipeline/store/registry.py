@@ -1,0 +1,167 @@
+"""The model registry on MLflow: immutable versions with everything needed to use and to judge them, and aliases.
+
+A version is a folder of plain files (weights as safetensors, the rest JSON), named by their digests in the registry's
+tags, so that whoever loads a version can tell that it is the one that was registered. No pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.host.environment import quiet_environment
+from pipeline.host.locking import locked
+from privacy.errors import NotFound, VersionRefused
+
+CHAMPION = "champion"
+_SQLITE = "sqlite:///"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version as the registry describes it."""
+
+    name: str
+    version: int
+    folder: Path
+    digests: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+    def read(self, file: str) -> bytes:
+        """A file of the version. Raises VersionRefused when it is missing or not what was registered."""
+        try:
+            content = (self.folder / file).read_bytes()
+        except OSError:
+            raise VersionRefused(f"{self.name} v{self.version}: {file} is missing from {self.folder}") from None
+        if hashlib.sha256(content).hexdigest() != self.digests.get(file):
+            raise VersionRefused(
+                f"{self.name} v{self.version}: {file} was altered after registration",
+                remedy="Restore the file, or register the model again.",
+            )
+        return content
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Where the registry is. Opens MLflow when first used; can be sent to another process."""
+
+    url: str
+    models: Path
+
+    def _client(self) -> Any:
+        quiet_environment()
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from mlflow import MlflowClient
+
+            logging.getLogger("mlflow").setLevel(logging.ERROR)  # its import has set it to INFO
+            if self.url.startswith(_SQLITE):
+                _create_whole(Path(self.url.removeprefix(_SQLITE)), MlflowClient)
+            return MlflowClient(tracking_uri=self.url, registry_uri=self.url)
+
+    def register(
+        self, name: str, files: Mapping[str, bytes], metrics: Mapping[str, float], tags: Mapping[str, str]
+    ) -> Registered:
+        """A new version of `name`. Registering equal files again gives the version they already have."""
+        from mlflow.exceptions import MlflowException
+
+        client = self._client()
+        digests = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
+        identity = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        for found in self.versions(name):
+            if found.folder.name == identity[:16]:
+                return found
+        folder = self.models / name / identity[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, content in files.items():
+            (folder / file).write_bytes(content)
+        experiment = client.get_experiment_by_name(name)
+        experiment_id = (
+            experiment.experiment_id if experiment else client.create_experiment(name, str(self.models / name))
+        )
+        run = client.create_run(experiment_id, tags=dict(tags))
+        for metric, value in metrics.items():
+            client.log_metric(run.info.run_id, metric, value)
+        client.set_terminated(run.info.run_id)
+        made = client.create_model_version(
+            name, source=str(folder), run_id=run.info.run_id, tags={**tags, "digests": json.dumps(digests)}
+        )
+        return self._describe(client, made)
+
+    def versions(self, name: str) -> list[Registered]:
+        """All versions, newest first; empty for an unknown name."""
+        client = self._client()
+        found = client.search_model_versions(f"name='{name}'")
+        return sorted((self._describe(client, version) for version in found), key=lambda v: -v.version)
+
+    def champion(self, name: str) -> Registered | None:
+        """The version that the alias points to, if any."""
+        from mlflow.exceptions import MlflowException
+
+        client = self._client()
+        try:
+            return self._describe(client, client.get_model_version_by_alias(name, CHAMPION))
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+
+    def promote(self, name: str, version: int) -> None:
+        """Point the alias `champion` at `version`. Raises NotFound."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client().set_registered_model_alias(name, CHAMPION, str(version))
+        except MlflowException:
+            raise NotFound(f"{name} has no version {version}") from None
+
+    def names(self) -> list[str]:
+        """All registered models."""
+        return sorted(model.name for model in self._client().search_registered_models())
+
+    @staticmethod
+    def _describe(client: Any, version: Any) -> Registered:
+        run = client.get_run(version.run_id)
+        return Registered(
+            name=version.name,
+            version=int(version.version),
+            folder=Path(version.source),
+            digests=json.loads(version.tags.get("digests", "{}")),
+            metrics=dict(run.data.metrics),
+        )
+
+
+def _create_whole(path: Path, client: Any) -> None:
+    """MLflow's tables in a file that appears whole or not at all, whoever comes first.
+
+    MLflow makes them one by one: two processes at once, or a disk that is full, would leave a file it cannot use.
+    """
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_name(f"{path.name}.lock")):
+        if path.exists():
+            return
+        building, whole = path.with_name(f".{path.name}.{os.getpid()}"), path.with_name(f".{path.name}.new")
+        try:
+            url = f"{_SQLITE}{building}"
+            client(tracking_uri=url, registry_uri=url).search_registered_models()
+            shutil.copyfile(building, whole)  # a copy, because MLflow keeps the first one open
+            os.replace(whole, path)
+        finally:
+            building.unlink(missing_ok=True)
+            whole.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Versions that answer requests, on Ray Serve."""

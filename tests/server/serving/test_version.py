@@ -1,0 +1,80 @@
+"""A served version: verified when loaded, strict about rows."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pipeline.store.registry import Registered, Registry
+from privacy.errors import NotFound, VersionRefused
+from server.serving.version import RowsRefused, ServedModel
+from tests.conftest import Trained
+
+ROW = {"age": 70, "lab": 6.5, "unit": "intensive"}
+
+
+@pytest.fixture
+def registered(trained: Trained) -> Registered:
+    workspace: Any = trained.workspace
+    found = Registry(workspace.registry_url, workspace.models).champion("stay")
+    assert found
+    return found
+
+
+def test_it_ranks_risk_and_says_what_it_is(registered: Registered) -> None:
+    served = ServedModel.load(registered)
+    low, high = served.predict([{"age": 20, "lab": 1, "unit": "medical"}, {"age": 95, "lab": 12, "unit": "intensive"}])
+    assert 0 <= low < high <= 1
+    assert served.description["privacy"]["epsilon"] == 3.0
+    assert served.description["schema"]["required"] == ["age", "lab", "unit"]
+
+
+def test_unknown_values_are_allowed_and_unknown_columns_are_not(registered: Registered) -> None:
+    served = ServedModel.load(registered)
+    assert len(served.predict([{"age": None, "lab": None, "unit": None}, {**ROW, "unit": "new wing"}])) == 2
+    for wrong, told in [
+        ({**ROW, "x": 1}, "row 0: no such column: x"),
+        ({"age": 1}, "row 0: missing column: lab, unit"),
+        ({**ROW, "age": "old"}, "row 0, column age: expected a number"),
+        ({**ROW, "age": True}, "row 0, column age: expected a number"),
+        ({**ROW, "age": float("inf")}, "row 0, column age: expected a number"),
+        ({**ROW, "unit": 3}, "row 0, column unit: expected text"),
+    ]:
+        with pytest.raises(RowsRefused, match=told):
+            served.predict([wrong])
+
+
+def test_an_altered_or_missing_file_is_refused(registered: Registered, tmp_path: Any) -> None:
+    import shutil
+
+    copy = replace(registered, folder=tmp_path / "copy")
+    shutil.copytree(registered.folder, copy.folder)
+    weights = copy.folder / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+    with pytest.raises(VersionRefused, match=r"weights\.safetensors was altered"):
+        ServedModel.load(copy)
+    weights.unlink()
+    with pytest.raises(VersionRefused, match="missing"):
+        ServedModel.load(copy)
+
+
+def test_versions_are_immutable_and_aliases_move(trained: Trained, tmp_path: Any) -> None:
+    registry = Registry(f"sqlite:///{tmp_path / 'r.db'}", tmp_path / "models")
+    assert registry.champion("m") is None
+    one = registry.register("m", {"a.json": b"1"}, {"roc_auc": 0.5}, {"t": "x"})
+    assert registry.register("m", {"a.json": b"1"}, {"roc_auc": 0.5}, {"t": "x"}).version == one.version
+    two = registry.register("m", {"a.json": b"2"}, {"roc_auc": 0.6}, {"t": "x"})
+    assert [version.version for version in registry.versions("m")] == [2, 1]
+    registry.promote("m", 2)
+    champion = registry.champion("m")
+    assert champion
+    assert (champion.version, json.loads(champion.read("a.json")), champion.metrics) == (2, 2, {"roc_auc": 0.6})
+    registry.promote("m", 1)
+    assert registry.champion("m") == one
+    assert two.folder != one.folder
+    with pytest.raises(NotFound, match="no version 9"):
+        registry.promote("m", 9)
+    assert registry.names() == ["m"]
