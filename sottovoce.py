@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 import traceback
 
@@ -53,11 +54,11 @@ for _room in (
 
 def main() -> int:
     """Run the command line; every named error is told without a traceback."""
+    signal.signal(signal.SIGTERM, _interrupt)  # what schedulers send; commands that serve have handlers of their own
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # an Exit comes back as its code; so does what interrupts a command
     except (KeyboardInterrupt, click.exceptions.Abort):
-        print("interrupted: what was finished is kept, the same command goes on from there", file=sys.stderr)
-        return INTERRUPTED
+        code = INTERRUPTED
     except click.exceptions.Exit as request:
         return request.exit_code
     except click.ClickException as error:
@@ -65,7 +66,13 @@ def main() -> int:
         return error.exit_code
     except Exception as error:  # the last resort: name it if it has a name, else say that it is a bug
         return _tell(error)
-    return 0
+    if code == INTERRUPTED:
+        print("interrupted: what was finished is kept, the same command goes on from there", file=sys.stderr)
+    return code if isinstance(code, int) else 0
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _tell(error: Exception) -> int:

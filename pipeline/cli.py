@@ -11,8 +11,14 @@ import typer
 
 if TYPE_CHECKING:
     from pipeline.store.metadata import Metadata
+    from pipeline.store.workspace import Workspace
 
 Workspaces = Annotated[Path | None, typer.Option("--workspace", help="Folder of the runs.")]
+RunName = Annotated[
+    str | None,
+    typer.Option("--run", metavar="NAME", help="Begin the run of that name, or go on with it: any text."),
+]
+Until = Annotated[str | None, typer.Option(metavar="STAGE", help="Run this stage and what it needs, then end.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 config_app = typer.Typer(help="Check a configuration, or print its JSON Schema.", no_args_is_help=True)
@@ -93,6 +99,37 @@ def show_run(
             typer.echo(f"    {link.direction.lower():6} {link.name:18} {link.artifact[:16]}")
 
 
+def stages(
+    run: Annotated[str, typer.Argument(help="Id of the run (or its beginning), or its name.")],
+    workspace: Workspaces = None,
+    as_json: AsJson = False,
+) -> None:
+    """Which stages of a run are done: each with its state, in the order of the graph."""
+    from pipeline.host.environment import quiet_environment
+    from pipeline.store.metadata import run_id
+
+    quiet_environment()
+    from pipeline.lifecycle import lifecycle_dag
+
+    space = _workspace(workspace)
+    metadata = space.metadata()
+    named = [known.id for known in metadata.runs() if known.id == run_id(run)]
+    found = metadata.run(named[0] if named else run)
+    states: dict[str, str] = {}
+    for execution, cached in metadata.executions_of(found.id):
+        states[execution.stage] = (
+            "reused" if cached else _told(execution.state, found.state == "RUNNING" and space.busy)
+        )
+    for name in lifecycle_dag().order:
+        state = states.get(name, "to do")
+        typer.echo(json.dumps({"stage": name, "state": state}) if as_json else f"{name:14} {state}")
+
+
+def _told(state: str, runs: bool) -> str:
+    """A stage that is said to run while its run does not was cut off."""
+    return {"COMPLETE": "done", "FAILED": "failed"}.get(state, "running" if runs else "interrupted")
+
+
 def lineage(
     artifact: Annotated[str, typer.Argument(help="Digest of an artifact (or its beginning), or a model's name.")],
     workspace: Workspaces = None,
@@ -124,10 +161,14 @@ def _version_artifacts(metadata: Metadata, workspace: Path | None, name: str) ->
     return []
 
 
-def _metadata(workspace: Path | None) -> Metadata:
+def _workspace(folder: Path | None) -> Workspace:
     from pipeline.store.workspace import DEFAULT, Workspace
 
-    return Workspace.existing(workspace or DEFAULT).metadata()
+    return Workspace.existing(folder or DEFAULT)
+
+
+def _metadata(folder: Path | None) -> Metadata:
+    return _workspace(folder).metadata()
 
 
 def _when(seconds: float) -> str:
@@ -139,4 +180,5 @@ def register(app: typer.Typer) -> None:
     app.add_typer(config_app, name="config")
     app.command()(graph)
     app.add_typer(runs_app, name="runs")
+    app.command()(stages)
     app.command()(lineage)

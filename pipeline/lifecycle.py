@@ -1,13 +1,17 @@
-"""The lifecycle: the DAG of all stages, and one run of it."""
+"""The lifecycle: the DAG of all stages, and one run of it, or of a part of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar
 
-from pipeline.engine.graph import Dag, Inputs
-from pipeline.engine.progress import Progress, RunPlanned
+from pydantic import BaseModel
+
+from pipeline.engine.execution import Context
+from pipeline.engine.graph import Dag
+from pipeline.engine.progress import Notice, Progress, RunPlanned, in_turn
+from pipeline.engine.scheduler import run as run_graph
 from pipeline.federation.clients import Admitted, Clients
 from pipeline.language.config import Config
 from pipeline.stages.blessing import blessing
@@ -20,11 +24,15 @@ from pipeline.stages.registration import registration
 from pipeline.stages.training import training
 from pipeline.stages.validation import validation
 from pipeline.stages.values import Deployment, EvaluationReport, ModelVersion, TrainedModel, ValidationReport, Verdict
+from pipeline.store.artifacts import ArtifactStore
+from pipeline.store.journal import Journal
 from pipeline.store.registry import Registry
 from pipeline.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
+
+Value = TypeVar("Value", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -45,8 +53,32 @@ def lifecycle_dag() -> Dag:
     return Dag(
         [enrolment, ingestion, validation, preprocessing, training, evaluation, blessing, registration, deployment],
         sections=Config.model_fields,
-        resources=("clients", "journal", "store", "registry"),
+        tools={"clients": Clients, "journal": Journal, "store": ArtifactStore, "registry": Registry},
     )
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run that several processes may work for, one after the other, and how far this one goes.
+
+    run: its id; None: a new one. until: the last stage; None: all.
+    """
+
+    run: str | None = None
+    until: str | None = None
+
+    def check(self, config: Config, workspace: Workspace) -> None:
+        """Raise ConfigError for what would be refused later: an unknown stage, a run of another configuration."""
+        lifecycle_dag().until(self.until)
+        if self.run:
+            metadata = workspace.metadata()
+            try:
+                metadata.accepts(self.run, config.model_dump(mode="json"))
+            finally:
+                metadata.close()
+
+
+WHOLE = Part()
 
 
 def run_lifecycle(
@@ -55,51 +87,71 @@ def run_lifecycle(
     workspace: Workspace,
     progress: Progress,
     admitted: Mapping[str, Admitted] | None = None,
-    run: str | None = None,
-) -> Outcome:
-    """Run the whole lifecycle over `grid`, reusing what did not change. The workspace must be locked by the caller.
+    part: Part = WHOLE,
+) -> Outcome | None:
+    """Run the lifecycle over `grid`, reusing what did not change; None when only a part of it was asked for. The
+    workspace must be locked by the caller.
 
-    admitted: who may take part; None: whoever the grid lets in. run: its id; None: a new one. Raises whatever
-    SottovoceError the failing stage raised; finished stages are kept.
+    admitted: who may take part; None: whoever the grid lets in. Raises whatever SottovoceError the failing stage
+    raised, ConfigError for a run of another configuration; finished stages are kept.
     """
-    dag = lifecycle_dag()
-    metadata = workspace.metadata()
-    run = metadata.begin_run(config.name, config.model_dump(mode="json"), run)
+    dag, progress = lifecycle_dag().until(part.until), in_turn(progress)
+    metadata, heads, store = workspace.metadata(), workspace.heads(), workspace.artifacts()
+    run = metadata.begin_run(config.name, config.model_dump(mode="json"), part.run)
     clients = Clients(
         grid,
         min_cohort=config.federation.min_cohort,
         timeout=config.federation.timeout,
         progress=progress,
-        heads=metadata,
+        heads=heads,
         admitted=admitted,
     )
-    inputs = Inputs(
+    prices = charges(config)
+    context = Context(
+        run=run,
         sections={name: getattr(config, name) for name in Config.model_fields},
-        resources={"clients": clients, "registry": Registry(workspace.registry_url, workspace.models)},
+        tools={"clients": clients, "registry": Registry(workspace.registry_url, workspace.models)},
+        store=store,
+        metadata=metadata,
+        progress=progress,
+        prices=prices,
     )
-    progress(RunPlanned(run, config.name, tuple(_plan(config, dag))))
+    free = {"preprocessing": "- bounds are declared"}
+    planned = [(name, dag.stages[name].place, prices.get(name, free.get(name, "-"))) for name in dag.order]
+    progress(RunPlanned(run, config.name, tuple(planned)))
     try:
-        outputs = dag.run(inputs, run=run, store=workspace.artifacts(), metadata=metadata, progress=progress)
+        made = run_graph(dag, context)
     except BaseException as error:
         metadata.end_run(run, error=str(error) or type(error).__name__)
         raise
     else:
-        metadata.end_run(run)
+        whole = dag.stages.keys() == lifecycle_dag().stages.keys()
+        metadata.end_run(run, waiting=not whole)
     finally:
+        heads.close()
         metadata.close()
+    if not whole:
+        progress(
+            Notice(f"run {run} has {part.until} and what that needs; it goes on with the next command of its name")
+        )
+        return None
+
+    def value(name: str, kind: type[Value]) -> Value:
+        return kind.model_validate_json(store.get(made[name]))
+
     return Outcome(
         run=run,
-        validation=cast(ValidationReport, outputs["validation_report"]),
-        model=cast(TrainedModel, outputs["trained_model"]),
-        evaluation=cast(EvaluationReport, outputs["evaluation_report"]),
-        verdict=cast(Verdict, outputs["verdict"]),
-        version=cast(ModelVersion, outputs["model_version"]),
-        deployment=cast(Deployment, outputs["deployment"]),
+        validation=value("validation_report", ValidationReport),
+        model=value("trained_model", TrainedModel),
+        evaluation=value("evaluation_report", EvaluationReport),
+        verdict=value("verdict", Verdict),
+        version=value("model_version", ModelVersion),
+        deployment=value("deployment", Deployment),
     )
 
 
-def _plan(config: Config, dag: Dag) -> list[tuple[str, str, str]]:
-    """Each stage with where it runs and what it will charge at most."""
+def charges(config: Config) -> dict[str, str]:
+    """What each stage will charge at most, in words."""
     share, privacy = config.validation.epsilon_share, config.privacy
     if privacy == "none":
         charges = dict.fromkeys(("validation", "training", "evaluation"), "NOT PRIVATE")
@@ -120,5 +172,4 @@ def _plan(config: Config, dag: Dag) -> list[tuple[str, str, str]]:
         }
     if not share:
         charges["validation"] = "- nothing is asked"
-    free = {"preprocessing": "- bounds are declared"}
-    return [(name, dag.stages[name].place, charges.get(name, free.get(name, "-"))) for name in dag.order]
+    return charges

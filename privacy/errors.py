@@ -11,6 +11,7 @@
     |                           RoundLost  ClientFailed
     |-- EngineError (6)         GraphInvalid  StageFailed  StageTimeout  EngineUnavailable
     |-- StorageError (7)        StorageFull  AccessDenied  ArtifactMissing  ArtifactCorrupt  NotFound
+    |                           StorageNewer
     |-- WorkspaceBusy (8)
     `-- ServingError (9)        PortInUse  NoChampion  VersionRefused
 
@@ -224,6 +225,10 @@ class ArtifactMissing(StorageError):
 
 class ArtifactCorrupt(StorageError):
     pass
+
+
+class StorageNewer(StorageError):
+    headline = "a store was written by a newer version"
 
 
 class NotFound(StorageError):

@@ -8,7 +8,6 @@ follows the run.
 from __future__ import annotations
 
 import re
-import signal
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from pipeline.language.config import Config
 from pipeline.language.configfile import load_config
 from pipeline.learning.features import FeatureSpec
 from pipeline.learning.models.mlp import parameter_count
-from pipeline.lifecycle import Outcome, run_lifecycle
+from pipeline.lifecycle import Outcome, Part, run_lifecycle
 from pipeline.reporting.console import JsonLines
 from pipeline.reporting.report import Report
 from pipeline.store.metadata import new_run
@@ -45,13 +44,15 @@ def main(grid: Grid, context: Context) -> None:
     workspace = Workspace(Path(settings.get("workspace") or "sottovoce-workspace"), config.storage)
     roster = Path(settings["roster"]) if settings.get("roster") else None
     run = settings["run"] if re.fullmatch("[0-9a-f]{8}", settings.get("run", "")) else new_run()
+    part = Part(settings.get("of") or run, settings.get("until") or None)
     with open(log_of(workspace.root, run), "a", buffering=1) as log:
         lines = JsonLines(log)
         with ExitStack() as held:  # the workspace, until the last word is said: who let go without one was cut off
             try:
                 held.enter_context(workspace.locked())
-                outcome = _run(config, grid, workspace, roster, lines, run)
-                lines.tell(REPORT, Report.of(outcome, workspace).model_dump(mode="json"))
+                outcome = _run(config, grid, workspace, roster, lines, part)
+                if outcome:
+                    lines.tell(REPORT, Report.of(outcome, workspace).model_dump(mode="json"))
             except SottovoceError as error:
                 lines.tell(ERROR, {"code": error.code, "cause": error.cause, "remedy": error.remedy})
                 lines.tell(END, {})
@@ -67,11 +68,11 @@ def reply_bytes(config: Config, clients: int) -> int:
     return max(Format(scheme, layout, Layout.blocks(coefficients)).upload_bytes for scheme in SCHEMES)
 
 
-def _run(config: Config, grid: Grid, workspace: Workspace, roster: Path | None, lines: JsonLines, run: str) -> Outcome:
+def _run(
+    config: Config, grid: Grid, workspace: Workspace, roster: Path | None, lines: JsonLines, part: Part
+) -> Outcome | None:
     admitted = Roster(roster).admitted(roster.with_name(NODES)) if roster else None
     if roster:  # a run of a coordinator: its gateway wants to know
         note_reply(roster.parent, reply_bytes(config, len(admitted or ())))
-    stop = signal.getsignal(signal.SIGTERM)
     with ray_engine(workspace.scratch):
-        signal.signal(signal.SIGTERM, stop)  # ray.init put its own handler over Flower's
-        return run_lifecycle(config, grid, workspace, lines, admitted, run)
+        return run_lifecycle(config, grid, workspace, lines, admitted, part)

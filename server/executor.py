@@ -71,6 +71,8 @@ def settings_of(home: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
         "workspace": str(home / "workspace"),
         "roster": str(home / "roster.json"),
         "run": str(asked.get("run", "")),
+        "of": of if re.fullmatch("[0-9a-f]{8}", of := str(asked.get("of", ""))) else "",
+        "until": str(asked.get("until", "")),
     }
 
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.cli import RunName, Until
+
 if TYPE_CHECKING:
     from pipeline.language.config import Config
-    from pipeline.lifecycle import Outcome
+    from pipeline.lifecycle import Outcome, Part
     from pipeline.reporting.report import Report
     from pipeline.store.workspace import Workspace
 
@@ -24,6 +26,8 @@ def simulate(
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with an earlier run, in its configuration.")
     ] = None,
+    run: RunName = None,
+    until: Until = None,
     ask: Annotated[
         bool, typer.Option("--ask", help="Serve the champion for a moment and ask it one question.")
     ] = False,
@@ -33,10 +37,13 @@ def simulate(
 
     What did not change since an earlier run in the workspace is not run again and not charged again.
     """
+    from pipeline.host.environment import quiet_environment
     from pipeline.language.configfile import load_config
     from pipeline.store.workspace import DEFAULT, Workspace
     from privacy.errors import ConfigError
 
+    if ask and until:
+        raise ConfigError("--ask asks the champion at the end of a run, --until ends before", remedy="Leave out one.")
     if resume:
         if overrides or config != DEFAULT_CONFIG:
             raise ConfigError(
@@ -47,27 +54,40 @@ def simulate(
     else:
         settings = load_config(config, overrides or [])
     space = Workspace(workspace or DEFAULT, settings.storage)
+    quiet_environment()
     with space.locked():
-        _run(settings, space, ask=ask, as_json=as_json)
+        _run(settings, space, _part(settings, space, run, until), ask=ask, as_json=as_json)
 
 
-def _run(settings: Config, space: Workspace, *, ask: bool, as_json: bool) -> None:
+def _part(settings: Config, space: Workspace, run: str | None, until: str | None) -> Part:
+    """What is asked for, checked before Ray takes its seconds to start."""
+    from pipeline.lifecycle import WHOLE, Part
+    from pipeline.store.metadata import run_id
+
+    if not run and not until:
+        return WHOLE
+    part = Part(run_id(run) if run else None, until)
+    part.check(settings, space)
+    return part
+
+
+def _run(settings: Config, space: Workspace, part: Part, *, ask: bool, as_json: bool) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     from pipeline.engine.cluster import ray_engine
-    from pipeline.host.environment import quiet_environment
     from pipeline.reporting.console import showing
     from pipeline.reporting.report import Report
     from simulations.homes import prepare_homes
 
     prepare_homes(settings, space.clients)  # a wrong data set is known before Ray takes its seconds to start
-    quiet_environment()
     from simulations.simulate import simulate as run  # before Ray starts: its threads import too, and flwr minds
 
     with ray_engine(space.scratch), ThreadPoolExecutor(max_workers=1) as aside:
         endpoint = aside.submit(_open_endpoint, settings, space) if ask else None
         with showing(as_json=as_json) as progress:
-            outcome = run(settings, space, progress)
+            outcome = run(settings, space, progress, part)
+        if outcome is None:
+            return
         answer = _ask(settings, outcome, endpoint.result()) if endpoint else None
         report = Report.of(outcome, space)
         if as_json:

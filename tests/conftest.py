@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,35 @@ from pipeline.language.config import Config
 from tests import support
 
 quiet_environment()
+
+SHARED = {"engine", "trained", "deployment"}
+"""Fixtures that start Ray or other processes."""
+STARTS = {"subprocess.Popen", "os.fork", "os.posix_spawn", "os.system"}
+_alone: list[str] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make check` leaves out what is marked `processes`."""
+    for item in items:
+        if SHARED & set(getattr(item, "fixturenames", ())) or item.get_closest_marker("soak"):
+            item.add_marker("processes")
+
+
+def _refuse(event: str, arguments: tuple[object, ...]) -> None:
+    if _alone and event in STARTS:
+        raise AssertionError(f"{_alone[0]} starts a process ({event}): mark it `processes`")
+
+
+sys.addaudithook(_refuse)
+
+
+@pytest.fixture(autouse=True)
+def _lane(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that starts a process says so by its mark, or the quick lane would not stay quick."""
+    if request.node.get_closest_marker("processes") is None:
+        _alone.append(request.node.nodeid)
+    yield
+    _alone.clear()
 
 
 @pytest.fixture(scope="session")

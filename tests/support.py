@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
+import json
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +25,11 @@ from clients.app import app as client_app
 from clients.home import Home
 from pipeline.engine.progress import ClientExcluded, Event, StageFinished
 from pipeline.host.environment import quiet_environment
-from pipeline.language.config import Config
+from pipeline.language.config import Config, SimulationConfig
 from pipeline.language.configfile import parse
-from pipeline.lifecycle import Outcome, run_lifecycle
+from pipeline.lifecycle import WHOLE, Outcome, Part, run_lifecycle
 from pipeline.store.workspace import Workspace
-from simulations.homes import prepare_homes
+from simulations.homes import MARK, prepare_homes
 
 WARDS = ("east", "north", "south", "west", "centre", "harbour")
 
@@ -169,7 +174,25 @@ def fails(text: str = "boom") -> Fault:
 
 
 def homes_for(config: Config, folder: Path) -> dict[str, Path]:
+    """Homes of the clients of a simulation. The same data set is divided once for all tests: that takes a process."""
+    shape = config.simulation
+    if shape and not (folder / MARK).exists() and Path(shape.dataset).exists():
+        divided = _divided(shape.model_dump_json(exclude={"lifetime_epsilon"}), Path(shape.dataset).stat().st_mtime_ns)
+        for file in (*divided.rglob("source/*"), divided / MARK):
+            (folder / file.relative_to(divided)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, folder / file.relative_to(divided))
     return prepare_homes(config, folder)
+
+
+@lru_cache(maxsize=64)
+def _divided(shape: str, changed: int) -> Path:
+    """The folder of a data set that is divided so. changed: when the data set was."""
+    simulation = json.loads(shape)
+    folder = Path(tempfile.mkdtemp(prefix="sottovoce-divided-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    config = configured(Path(simulation["dataset"]))
+    prepare_homes(config.model_copy(update={"simulation": SimulationConfig.model_validate(simulation)}), folder)
+    return folder
 
 
 class Killed(KeyboardInterrupt):
@@ -189,9 +212,15 @@ class Federation:
         self.events: list[Event] = []
 
     def run(self, config: Config | None = None) -> Outcome:
+        outcome = self.work(WHOLE, config)
+        assert outcome
+        return outcome
+
+    def work(self, part: Part, config: Config | None = None) -> Outcome | None:
+        """A part of a run, as a process of its own would do it: nothing is kept but what is stored."""
         self.events.clear()
         self.grid.sent.clear()
-        return run_lifecycle(config or self.config, self.grid, self.workspace, self.events.append)
+        return run_lifecycle(config or self.config, self.grid, self.workspace, self.events.append, part=part)
 
     @property
     def executed(self) -> set[str]:

@@ -17,6 +17,8 @@ import yaml
 from clients.home import Home
 from tests.support import settings, write_config, write_table
 
+pytestmark = pytest.mark.processes
+
 SOTTOVOCE = [sys.executable, "-m", "sottovoce"]
 
 
@@ -83,7 +85,7 @@ def test_the_same_again_is_free_and_speaks_json(finished: object, place: Path, c
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
     executed = [event["stage"] for event in events if event["event"] == "StageFinished" and not event["cached"]]
-    assert executed == ["enrolment"]
+    assert executed == ["enrolment", "blessing", "deployment"], "who looks at the world"
     assert events[-1]["event"] == "Report"
     assert events[-1]["version"] == 1
     assert set(events[-1]["epsilon"]) == {"centre", "east", "harbour", "north", "south", "west"}

@@ -49,7 +49,10 @@ with deployed(Path(sys.argv[1])) as deployment:
     print(deployment.command("run", deployment.config(1), "--home", deployment.home))
 """
 
-pytestmark = pytest.mark.skipif(not shutil.which("unshare"), reason="needs network namespaces")
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(not shutil.which("unshare"), reason="needs network namespaces"),
+]
 
 
 def test_a_run_and_a_question_look_up_no_name(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -47,7 +49,7 @@ def ray_engine(scratch: Path | None = None) -> Iterator[None]:
     with _private_folder(scratch) if started else nullcontext() as folder:
         try:
             if folder:
-                with _no_cloud_probe(folder):
+                with _no_cloud_probe(folder), _own_signals():
                     ray.init(
                         address="local",
                         include_dashboard=False,
@@ -58,8 +60,9 @@ def ray_engine(scratch: Path | None = None) -> Iterator[None]:
                         _temp_dir=str(folder),
                     )
             else:
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+                with _own_signals():
+                    ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        except Exception as error:  # Ray says that it was slow to start with a bare one
             raise EngineUnavailable(
                 f"Ray could not be {'started' if started else f'reached at {address}'}: {_first_line(error)}",
                 remedy="Unset RAY_ADDRESS to start a local Ray, or run `ray stop` to clear one that is left over.",
@@ -68,6 +71,19 @@ def ray_engine(scratch: Path | None = None) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray puts a handler of its own for SIGTERM, which ends the process with the number of the signal."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

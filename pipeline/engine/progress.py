@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
@@ -127,6 +128,17 @@ def _frozen(value: Any) -> Any:
 
 
 Progress = Callable[[Event], None]
+
+
+def in_turn(progress: Progress) -> Progress:
+    """Stages tell from threads of their own; whoever shows it hears one event at a time."""
+    lock = threading.Lock()
+
+    def tell(event: Event) -> None:
+        with lock:
+            progress(event)
+
+    return tell
 
 
 def silent(event: Event) -> None:

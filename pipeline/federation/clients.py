@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
@@ -20,6 +20,7 @@ from pipeline.engine.progress import ClientExcluded, Progress, Traffic
 from pipeline.federation.exchange import exchange
 from pipeline.language.packing import Blobs, Packer, size_of, unpack
 from pipeline.language.protocol import Action, JoinReply, JoinRequest, own_version
+from pipeline.store.heads import Heads
 from privacy.errors import CohortTooSmall, SottovoceError
 
 Reply = TypeVar("Reply", bound=BaseModel)
@@ -74,16 +75,10 @@ Request = BaseModel | Callable[[str], BaseModel]
 """The same request for everyone, or one by client name. Likewise blobs."""
 
 
-class Heads(Protocol):
-    """The newest head of each client's ledger that was seen, in any run: what it shows next has to follow it."""
-
-    def head(self, client: str) -> str | None: ...
-
-    def note_heads(self, heads: Mapping[str, str]) -> None: ...
-
-
 class Clients:
     """The clients of one run behind one Flower grid."""
+
+    sendable: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -102,12 +97,13 @@ class Clients:
         self.min_cohort = min_cohort
         self.timeout = timeout
         self.progress = progress
-        self._nodes: dict[str, int] = {}
+        self._joined: dict[str, Admitted] = {}
+        self._strangers: set[str] = set()
 
     @property
     def clients(self) -> list[str]:
         """Names of the clients that joined."""
-        return sorted(self._nodes)
+        return sorted(self._joined)
 
     def join(self, expected: int | None = None) -> dict[str, JoinReply]:
         """Ask every connected node who it is. Waits for `expected` nodes, or at least for the minimum cohort.
@@ -130,6 +126,7 @@ class Clients:
                 break
             time.sleep(1.0)
         by_name: dict[str, list[Answer[JoinReply]]] = {}
+        self._joined.clear()
         for answer in asked.answers:
             name = answer.reply.name
             who = Admitted(answer.reply.public_keys, labels[answer.client])
@@ -141,9 +138,27 @@ class Clients:
             if len(answers) > 1:
                 self.exclude(asked, Failure(name, "duplicate-name", f"{len(answers)} nodes use this name"))
             else:
-                self._nodes[name] = labels[answers[0].client]
+                self._joined[name] = Admitted(answers[0].reply.public_keys, labels[answers[0].client])
         self._demand("joining", self.clients, asked.failures)
         return {name: by_name[name][0].reply for name in self.clients}
+
+    def meet(self, keys: Mapping[str, str]) -> None:
+        """Make sure that the clients with these public keys (hex, by name) can be asked, also in a process that has
+        not enrolled them. Raises CohortTooSmall.
+
+        Who shows other keys than at its enrolment is somebody else, and is not asked. Who is away now is like one that
+        has left.
+        """
+        if not self._joined:
+            self.join()
+        for name, key in keys.items():
+            if name in self._joined and self._joined[name].public_keys != key:
+                del self._joined[name]
+                self._strangers.add(name)
+            known = (self._admitted or {}).get(name)
+            if name not in self._joined and known and known.public_keys == key:
+                self._joined[name] = known  # its messages wait for it
+        self._demand("joining again", [name for name in self.clients if name in keys], [])
 
     def ask(
         self,
@@ -172,7 +187,13 @@ class Clients:
         blobs: Blobs | Callable[[str], Blobs] | None = None,
     ) -> Iterator[Answer[Reply] | Failure]:
         """Answers and failures as they arrive; whoever is silent at the deadline comes last, as a failure."""
-        nodes = {name: self._nodes[name] for name in clients}
+        asked = list(clients)
+        for name in asked:
+            if name in self._strangers:
+                yield Failure(name, "not-the-cohort", "it shows other keys than at its enrolment")
+            elif name not in self._joined:
+                yield Failure(name, UNREACHABLE, "it is not connected")
+        nodes = {name: self._joined[name].node for name in asked if name in self._joined}
         yield from self._send(action, request, reply, nodes, blobs or {})
 
     def exclude(self, asked: Asked[Reply], failure: Failure) -> None:

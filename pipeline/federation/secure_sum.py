@@ -149,7 +149,7 @@ class SecureSum:
                 self._federation.exclude(asked, Failure(item.client, "upload-rejected", error.cause))
                 continue
             asked.answers.append(Answer(item.client, item.reply, {}))
-        self._federation.heads.note_heads({answer.client: answer.reply.head for answer in asked.answers})
+        self._federation.heads.note({answer.client: answer.reply.head for answer in asked.answers})
         return adder, asked
 
     def reveal(

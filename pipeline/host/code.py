@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +24,9 @@ BESIDE = ("privacy.errors", "pipeline.host", "pipeline.store", "pipeline.engine"
 
 COMPUTES = ("dp_accounting", "numpy", "opacus", "pandas", "pyarrow", "tenseal", "torch")
 """Packages whose version changes results."""
+
+_PARSING = threading.Lock()
+"""CPython 3.11 counts the depth of a syntax tree for all threads together (python/cpython#106905)."""
 
 
 def code_digest(*modules: str) -> str:
@@ -98,7 +102,8 @@ def _module(name: str) -> _Module:
 
 @lru_cache(maxsize=1024)
 def _read(path: Path, name: str, changed: int) -> _Module:
-    tree = _Meaning().visit(ast.parse(path.read_bytes()))
+    with _PARSING:
+        tree = _Meaning().visit(ast.parse(path.read_bytes()))
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     return _Module(hashlib.sha256(ast.dump(tree).encode()).hexdigest(), frozenset(_imports(tree, package)))
 

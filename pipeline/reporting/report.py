@@ -49,7 +49,9 @@ class Report(Frozen):
     @classmethod
     def of(cls, outcome: Outcome, workspace: Workspace) -> Report:
         evaluation, verdict = outcome.evaluation, outcome.verdict
-        rival = (verdict.champion, verdict.champion_roc_auc or 0.0) if verdict.champion else None
+        rival = None
+        if verdict.champion and verdict.champion != outcome.version.version:
+            rival = (verdict.champion, verdict.champion_roc_auc or 0.0)
         return cls(
             run=outcome.run,
             model=outcome.version.name,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from pipeline.engine.graph import stage
+from pipeline.engine.graph import Resources, stage
 from pipeline.stages.values import Deployment, ModelVersion, Verdict
 from pipeline.store.registry import Registry
 
 
-@stage(produces="deployment", place="here", cpus=0.5, retries=1, timeout=120)
+@stage(produces="deployment", place="here", volatile=True, resources=Resources(cpus=0.5), retries=1, timeout=120)
 def deployment(registry: Registry, model_version: ModelVersion, verdict: Verdict) -> Deployment:
-    """Promotes only what was blessed; otherwise the champion of before stays."""
+    """Promotes only what was blessed; otherwise the champion of before stays. The verdict is noted at the version."""
+    registry.note(
+        model_version.name,
+        model_version.version,
+        {"blessed": str(verdict.blessed).lower(), "reasons": "; ".join(verdict.reasons)},
+    )
     if verdict.blessed:
         registry.promote(model_version.name, model_version.version)
         return Deployment(name=model_version.name, version=model_version.version, promoted=True)

@@ -37,6 +37,7 @@ def evaluation(
     evaluation: EvaluationConfig,
 ) -> EvaluationReport:
     """Raises CohortTooSmall, RevealDisagreement."""
+    clients.meet(cohort.public_keys)
     noise = SumTerms.of(privacy, training, encryption, clients.min_cohort)
     encryption = noise.encryption
     membership = GroupMembers(clients, journal, encryption, "evaluate")

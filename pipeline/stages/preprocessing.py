@@ -20,6 +20,7 @@ def preprocessing(
     validation: ValidationConfig,
 ) -> FeatureSet:
     """Raises CohortTooSmall."""
+    clients.meet(cohort.public_keys)
     spec = FeatureSpec.of(data)
     passed = validation_report.passed
     asked = clients.ask(

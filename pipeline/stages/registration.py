@@ -7,7 +7,7 @@ import json
 import numpy as np
 from safetensors.numpy import save
 
-from pipeline.engine.graph import stage
+from pipeline.engine.graph import Resources, stage
 from pipeline.language.config import EncryptionConfig, Privacy
 from pipeline.language.protocol import own_version, result_digest
 from pipeline.learning.columns import Numeric
@@ -21,14 +21,13 @@ from pipeline.stages.values import (
     ModelVersion,
     PrivacyStatement,
     TrainedModel,
-    Verdict,
 )
 from pipeline.store.artifacts import ArtifactStore
 from pipeline.store.registry import Registry
 from privacy.plan import ADJACENCY
 
 
-@stage(produces="model_version", place="here", cpus=0.5, retries=1, timeout=120)
+@stage(produces="model_version", place="here", resources=Resources(cpus=0.5), retries=1, timeout=120)
 def registration(
     registry: Registry,
     store: ArtifactStore,
@@ -37,13 +36,12 @@ def registration(
     feature_set: FeatureSet,
     trained_model: TrainedModel,
     evaluation_report: EvaluationReport,
-    verdict: Verdict,
     data: DataContract,
     privacy: Privacy,
     encryption: EncryptionConfig,
     model: ModelConfig,
 ) -> ModelVersion:
-    """Registers also a model that was not blessed: a version is a record of what was made."""
+    """A version is a record of what was made, blessed or not: what it is compared with is no part of it."""
     statement = privacy_statement(privacy, encryption)
     content = store.get(trained_model.weights)
     weights = np.frombuffer(content, dtype="<f4")
@@ -53,7 +51,6 @@ def registration(
         "rounds": {number: list(clients) for number, clients in trained_model.rounds.items()},
         "weights": trained_model.weights,
         "vouched_for": result_digest(bytes.fromhex(trained_model.salt), content),
-        "verdict": verdict.model_dump(),
         "sottovoce": own_version(),
     }
     files = {
@@ -65,8 +62,7 @@ def registration(
         "privacy.json": statement.model_dump_json(indent=1).encode(),
         "lineage.json": json.dumps(lineage, indent=1, sort_keys=True).encode(),
     }
-    tags = {"blessed": str(verdict.blessed).lower(), "privacy": statement.text}
-    made = registry.register(name, files, evaluation_report.metrics, tags)
+    made = registry.register(name, files, evaluation_report.metrics, {"privacy": statement.text})
     return ModelVersion(
         name=name,
         version=made.version,

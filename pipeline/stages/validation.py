@@ -11,7 +11,7 @@ from pipeline.learning.contract import DataContract
 from pipeline.stages.values import Cohort, Snapshots, ValidationReport
 
 
-@stage(produces="validation_report", place="clients", asks=(Action.VALIDATE,), charges=True)
+@stage(produces="validation_report", place="clients", asks=(Action.VALIDATE,))
 def validation(
     clients: Clients,
     cohort: Cohort,
@@ -20,7 +20,11 @@ def validation(
     validation: ValidationConfig,
     privacy: Privacy,
 ) -> ValidationReport:
-    """Raises CohortTooSmall when too few clients pass."""
+    """Raises CohortTooSmall when too few clients pass.
+
+    Clients charge a question about a snapshot once and answer it again from what they stored, so it may be repeated.
+    """
+    clients.meet(cohort.public_keys)
     asked = clients.ask(
         Action.VALIDATE,
         lambda name: ValidateRequest(
@@ -29,7 +33,7 @@ def validation(
         ValidateReply,
         clients=snapshots.digests,
     )
-    clients.heads.note_heads({answer.client: answer.reply.head for answer in asked.answers})
+    clients.heads.note({answer.client: answer.reply.head for answer in asked.answers})
     outcomes = {answer.client: answer.reply.outcomes for answer in asked.answers}
     for answer in list(asked.answers):
         for outcome in answer.reply.outcomes:

@@ -129,6 +129,12 @@ class Registry:
         except MlflowException:
             raise NotFound(f"{name} has no version {version}") from None
 
+    def note(self, name: str, version: int, tags: Mapping[str, str]) -> None:
+        """Say of a version what changes with the others: its files, and what they say, never do."""
+        client = self._client()
+        for tag, value in tags.items():
+            client.set_model_version_tag(name, str(version), tag, value)
+
     def names(self) -> list[str]:
         """All registered models."""
         return sorted(model.name for model in self._client().search_registered_models())

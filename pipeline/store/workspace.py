@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.host.locking import locked
+from pipeline.host.locking import is_locked, locked
 from pipeline.language.config import Config, StorageConfig
 from pipeline.language.configfile import parse
 from pipeline.store.artifacts import ArtifactStore
+from pipeline.store.heads import Heads
 from pipeline.store.metadata import Metadata
 from privacy.errors import NotFound, WorkspaceBusy
 
@@ -38,6 +39,9 @@ class Workspace:
 
     def metadata(self) -> Metadata:
         return Metadata(self._url(self.storage.metadata, "sqlite:///"))
+
+    def heads(self) -> Heads:
+        return Heads(self._url(self.storage.metadata, "sqlite:///"))
 
     def recorded_config(self, run: str) -> Config:
         """The configuration an earlier run had. Raises NotFound; ConfigError when this version knows other settings."""
@@ -69,6 +73,11 @@ class Workspace:
 
     def _url(self, place: str, scheme: str) -> str:
         return place if "://" in place else f"{scheme}{self.root / place}"
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run holds it now."""
+        return is_locked(self.root / "lock")
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import runs_app
+from pipeline.cli import RunName, Until, runs_app
 
 HomeArgument = Annotated[Path, typer.Argument(help="The coordinator's home.")]
 HomeOption = Annotated[Path, typer.Option("--home", help="The coordinator's home.")]
@@ -23,6 +23,8 @@ Root = Annotated[Path | None, typer.Option(help="The root it was issued by: what
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Id of the run, or its beginning.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 DEFAULT = Path("sottovoce-server")
+DETACHED = 130
+"""Exit code of who stopped following: the run is not done."""
 SOON = 30
 """Days before a certificate expires from which a start says so."""
 
@@ -138,11 +140,19 @@ def run(
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with an earlier run, in its configuration.")
     ] = None,
+    name: RunName = None,
+    until: Until = None,
     home: HomeOption = DEFAULT,
     as_json: AsJson = False,
 ) -> None:
     """Run the lifecycle over the federation's clients. Ctrl-C detaches; the run goes on."""
+    from pipeline.host.environment import quiet_environment
+
+    quiet_environment()
     from pipeline.language.configfile import load_config
+    from pipeline.lifecycle import Part
+    from pipeline.store.metadata import run_id
+    from pipeline.store.workspace import Workspace
     from privacy.errors import ConfigError
     from server.coordinator.home import CoordinatorHome
     from server.coordinator.runs import Runs
@@ -157,7 +167,9 @@ def run(
             "say either CONFIG, with --set where you like, or --resume RUN",
             remedy=f"Runs: sottovoce runs list --workspace {found.workspace}",
         )
-    submitted = Runs(found).submit(settings)
+    part = Part(run_id(name) if name else None, until)
+    part.check(settings, Workspace(found.workspace, settings.storage))
+    submitted = Runs(found).submit(settings, part)
     if not as_json:
         typer.echo(
             f"  run {submitted} is submitted      Ctrl-C detaches      stop it: {_runs('stop', submitted, home)}"
@@ -196,6 +208,8 @@ def _follow(home: Path, run: str, as_json: bool) -> None:
             report = follower.follow(progress)
     except KeyboardInterrupt:
         typer.echo(f"  detached: the run goes on. Again: {_runs('attach', follower.run, home)}", err=as_json)
+        raise SystemExit(DETACHED) from None
+    if report is None:
         return
     if as_json:
         typer.echo(json.dumps({"event": "Report", **report.model_dump(mode="json")}))

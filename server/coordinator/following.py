@@ -9,7 +9,7 @@ from pipeline.engine.progress import Notice, Progress, event_of
 from pipeline.reporting.report import Report
 from privacy.errors import FederationError, SottovoceError, StorageFull, coded
 from server.coordinator.runlog import END, ERROR, REPORT, RunLog, log_of
-from server.coordinator.runs import Runs
+from server.coordinator.runs import Runs, Submission
 
 POLL_SECONDS = 0.25
 PATIENCE = 600.0
@@ -30,16 +30,18 @@ class Follower:
         self._error: SottovoceError | None = None
         self._ended = False
 
-    def follow(self, progress: Progress) -> Report:
-        """Tell what happens until the run has ended. Raises the error it ended with, or FederationError, StorageFull
-        when it was stopped or given up."""
+    def follow(self, progress: Progress) -> Report | None:
+        """Tell what happens until the run has ended; None: it was asked for a part of the lifecycle only.
+
+        Raises the error it ended with, or FederationError, StorageFull when it was stopped or given up.
+        """
         alone = 0.0
         while True:
             submission = self._runs.submission(self.run)  # before the log: the last line may just be written
             for fields in self._log.news():
                 self._hear(fields, progress)
             if self._ended:
-                return self._outcome()
+                return self._outcome(submission)
             if submission.followed_by:
                 self._begin(submission.followed_by)
                 self._tell(progress, f"resumed as run {self.run}")
@@ -70,12 +72,14 @@ class Follower:
         self.time = time.time()
         progress(Notice(text))
 
-    def _outcome(self) -> Report:
+    def _outcome(self, submission: Submission) -> Report | None:
         if self._error:
             self._error.remedy = f"{self._error.remedy} {self._again}".strip()
             raise self._error
         if self._report:
             return self._report
+        if submission.until:
+            return None
         raise FederationError(f"run {self.run} ended without a word", remedy=self._again)
 
     def _given_up(self) -> SottovoceError:

@@ -22,6 +22,7 @@ from pipeline.host.locking import is_locked, locked
 from pipeline.kinds import Frozen
 from pipeline.language.config import Config
 from pipeline.language.configfile import load_config
+from pipeline.lifecycle import WHOLE, Part
 from pipeline.store.metadata import new_run
 from privacy.errors import FederationError, NotFound
 from server.coordinator.home import LINK, CoordinatorHome
@@ -45,6 +46,8 @@ class Submission(Frozen):
     attempt: int = Field(1, description="How often it was submitted without reaching an end.")
     over: bool = Field(False, description="It was stopped by hand, or given up.")
     followed_by: str | None = Field(None, description="The run that goes on with it.")
+    of: str | None = Field(None, description="The run of the lineage it works for; none: one of its own.")
+    until: str | None = Field(None, description="The stage it ends with; none: the last.")
 
 
 class Runs:
@@ -55,8 +58,11 @@ class Runs:
         self._submitting = self._folder / "lock"
         self._asked: dict[str, float] = {}
 
-    def submit(self, config: Config) -> str:
-        """Have the SuperLink run the lifecycle; the run's id. Raises FederationError."""
+    def submit(self, config: Config, part: Part = WHOLE) -> str:
+        """Have the SuperLink run the lifecycle, or a part of it; the run's id. Raises FederationError.
+
+        What is under way already for the same part of a named run is not submitted once more.
+        """
         if not self.home.running:
             raise FederationError(
                 f"no coordinator runs on {self.home.root}",
@@ -66,7 +72,18 @@ class Runs:
         name = f"{hashlib.sha256(content).hexdigest()[:16]}.yaml"
         self._folder.mkdir(exist_ok=True, mode=0o700)
         write_atomically(self._folder / name, content)
-        return self._submit(Submission(config=name))
+        submission = Submission(config=name, of=part.run, until=part.until)
+        with locked(self._folder / "submit.lock"):
+            if part.run and (under_way := self._under_way(submission)):
+                return under_way
+            return self._submit(submission)
+
+    def _under_way(self, wanted: Submission) -> str | None:
+        for run in sorted(self._unfinished()):
+            known = self.submission(run)
+            if (known.config, known.of, known.until) == (wanted.config, wanted.of, wanted.until):
+                return run
+        return None
 
     def _submit(self, submission: Submission) -> str:
         root, run = self.home.root, new_run()
@@ -75,6 +92,8 @@ class Runs:
             "workspace": self.home.workspace,
             "roster": root / "roster.json",
             "run": run,
+            "of": submission.of or "",
+            "until": submission.until or "",
         }
         settings = " ".join(f'{name}="{path}"' for name, path in paths.items())
         with locked(self._submitting):

@@ -16,6 +16,8 @@ from tests.deployment import environment
 from tests.sockets import Listening, attack, listening
 from tests.support import write_config, write_table
 
+pytestmark = pytest.mark.processes
+
 SOTTOVOCE = str(Path(sys.executable).parent / "sottovoce")
 
 

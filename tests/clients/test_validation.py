@@ -138,6 +138,7 @@ def test_the_order_of_columns_and_names_is_no_part_of_the_question(home: Home, c
     assert len(charges(home)) == 1
 
 
+@pytest.mark.processes
 def test_a_question_is_the_same_in_every_process(config: Config, tmp_path: Path) -> None:
     """Python orders a set otherwise in each; the answer would be paid for again after every restart."""
     program = (

@@ -156,6 +156,7 @@ for number in range(int(sys.argv[2])):
 """
 
 
+@pytest.mark.processes
 def test_two_processes_at_once_lose_nothing(ledger: Ledger) -> None:
     started = [
         subprocess.Popen([sys.executable, "-c", CHARGER, str(ledger.path), "10", name], stdout=subprocess.DEVNULL)
@@ -165,6 +166,7 @@ def test_two_processes_at_once_lose_nothing(ledger: Ledger) -> None:
     assert len(ledger.rows()) == 21
 
 
+@pytest.mark.processes
 def test_kill_9_keeps_everything_that_was_allowed(ledger: Ledger) -> None:
     command = [sys.executable, "-c", CHARGER, str(ledger.path), "10000", "a"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

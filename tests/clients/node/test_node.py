@@ -158,6 +158,7 @@ def test_damaged_files_are_refused_before_anything_starts(
     assert not (node.root / "logs").exists()
 
 
+@pytest.mark.processes
 def test_a_key_that_this_user_may_not_read_is_named(node: Node) -> None:
     (node.root / "node.key").chmod(0)
     command = [sys.executable, "-m", "sottovoce", "client", "start", str(node.root)]

@@ -21,6 +21,8 @@ from pipeline.host.code import BESIDE, ROOMS, code_digest, modules_behind
 from pipeline.language.protocol import Action
 from pipeline.lifecycle import lifecycle_dag
 
+pytestmark = pytest.mark.processes
+
 PROJECT = Path(privacy.__file__).parents[1]
 
 TELLER = """

@@ -15,6 +15,8 @@ import pytest
 from pipeline.host.services import Service, Services, free_port, listens, refuse_taken
 from privacy.errors import FederationError, PortInUse
 
+pytestmark = pytest.mark.processes
+
 LISTEN = (
     "import socket, sys, time; s = socket.socket(); s.bind(('127.0.0.1', int(sys.argv[1]))); s.listen(); time.sleep(99)"
 )

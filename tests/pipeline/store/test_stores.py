@@ -1,6 +1,7 @@
 """Artifacts, lineage, workspace, code digests."""
 
 import multiprocessing
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.store.artifacts import ArtifactStore
 from pipeline.store.metadata import Metadata
 from pipeline.store.workspace import Workspace
-from privacy.errors import ArtifactCorrupt, ArtifactMissing, WorkspaceBusy
+from privacy.errors import ArtifactCorrupt, ArtifactMissing, StorageNewer, WorkspaceBusy
 
 
 @given(st.lists(st.binary(max_size=50), max_size=5))
@@ -64,12 +65,53 @@ def test_a_run_that_a_killed_process_left_is_marked(tmp_path: Path) -> None:
     assert states == {first: ("FAILED", "the process ended before the run did"), second: ("COMPLETE", None)}
 
 
+OLD = """
+CREATE TABLE artifacts (digest VARCHAR(64) NOT NULL, type VARCHAR(64) NOT NULL, created FLOAT NOT NULL,
+    PRIMARY KEY (digest));
+CREATE TABLE executions (id VARCHAR(16) NOT NULL, stage VARCHAR(64) NOT NULL, "key" VARCHAR(64) NOT NULL,
+    parameters JSON NOT NULL, code VARCHAR(64) NOT NULL, state VARCHAR(16) NOT NULL, error TEXT, started FLOAT NOT NULL,
+    ended FLOAT, PRIMARY KEY (id));
+CREATE TABLE contexts (id VARCHAR(16) NOT NULL, name VARCHAR(64) NOT NULL, state VARCHAR(16) NOT NULL,
+    config JSON NOT NULL, error TEXT, started FLOAT NOT NULL, ended FLOAT, PRIMARY KEY (id));
+CREATE TABLE ledger_heads (client VARCHAR(63) NOT NULL, head VARCHAR(64) NOT NULL, time FLOAT NOT NULL,
+    PRIMARY KEY (client));
+CREATE TABLE events (id INTEGER NOT NULL, execution VARCHAR(16) NOT NULL, artifact VARCHAR(64) NOT NULL,
+    direction VARCHAR(8) NOT NULL, name VARCHAR(64) NOT NULL, PRIMARY KEY (id), UNIQUE (execution, direction, name),
+    FOREIGN KEY(execution) REFERENCES executions (id), FOREIGN KEY(artifact) REFERENCES artifacts (digest));
+CREATE TABLE associations (context VARCHAR(16) NOT NULL, execution VARCHAR(16) NOT NULL, cached BOOLEAN NOT NULL,
+    PRIMARY KEY (context, execution), FOREIGN KEY(context) REFERENCES contexts (id),
+    FOREIGN KEY(execution) REFERENCES executions (id));
+INSERT INTO artifacts VALUES ('aa', 'snapshots', 1.0);
+INSERT INTO executions VALUES ('e1', 'ingestion', 'k1', '{"a": 1}', 'c', 'COMPLETE', NULL, 1.0, 2.0);
+INSERT INTO contexts VALUES ('0a1b2c3d', 'stay', 'COMPLETE', '{"a": 1}', NULL, 1.0, 2.0);
+INSERT INTO events VALUES (1, 'e1', 'aa', 'OUTPUT', 'snapshots');
+INSERT INTO associations VALUES ('0a1b2c3d', 'e1', 0);
+"""
+"""Tables as version 0.1.0 made them."""
+
+
+def test_a_workspace_of_version_0_1_is_opened_and_one_of_a_newer_version_refused(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "m.db") as db:
+        db.executescript(OLD)
+    metadata = Metadata(f"sqlite:///{tmp_path / 'm.db'}")
+    assert [run.id for run in metadata.runs()] == ["0a1b2c3d"]
+    assert [link.name for _, link, _ in metadata.ancestry("aa")] == ["snapshots"]
+    assert metadata.begin_run("stay", {"a": 1}, "0a1b2c3d") == "0a1b2c3d"
+    metadata.record("e1", "INPUT", "more", "bb", "more")
+    metadata.close()
+    with sqlite3.connect(tmp_path / "m.db") as db:
+        db.execute("UPDATE formats SET format = 2")
+    with pytest.raises(StorageNewer, match="format 2, which a newer version of Sottovoce wrote"):
+        Metadata(f"sqlite:///{tmp_path / 'm.db'}")
+
+
 def hold(root: Path, ready: "multiprocessing.synchronize.Event", go: "multiprocessing.synchronize.Event") -> None:
     with Workspace(root).locked():
         ready.set()
         go.wait(30)
 
 
+@pytest.mark.processes
 def test_one_run_at_a_time_and_a_dead_one_lets_go(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     ready, go = spawn.Event(), spawn.Event()
@@ -84,6 +126,7 @@ def test_one_run_at_a_time_and_a_dead_one_lets_go(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.processes
 def test_a_registry_opened_by_three_processes_at_once_is_made_once(tmp_path: Path) -> None:
     opening = (
         "from pathlib import Path; from pipeline.store.registry import Registry; import sys; root = Path(sys.argv[1]);"

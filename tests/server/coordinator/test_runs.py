@@ -107,6 +107,14 @@ def test_every_error_comes_back_under_its_code() -> None:
     assert type(coded("of-tomorrow", "", "")) is SottovoceError
 
 
+def test_a_part_of_a_run_ends_without_a_report(runs: Runs) -> None:
+    note(runs, "0123abcd", of="4567ef01", until="training")
+    write(runs, "0123abcd", *EVENTS, then={END: {}})
+    heard: list[Event] = []
+    assert Follower(runs, "0123abcd").follow(heard.append) is None
+    assert heard == EVENTS
+
+
 def test_a_run_is_told_to_its_end_with_the_times_of_what_happened(runs: Runs) -> None:
     note(runs, "0123abcd")
     write(runs, "0123abcd", *EVENTS, then={REPORT: REPORTED.model_dump(mode="json"), END: {}})

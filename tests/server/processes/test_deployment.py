@@ -68,6 +68,34 @@ def test_a_coordinator_killed_in_mid_round_goes_on_by_itself_when_it_is_started(
     assert said.count("round 1/3") == told.count("round 1/3") == 1
 
 
+def test_a_run_in_parts_attaches_to_what_is_under_way(deployment: Deployment) -> None:
+    config, home = deployment.config(7, training__rounds=3, training__local_epochs=40), ("--home", deployment.home)
+    refused = deployment.command("run", config, *home, "--run", "nightly/7", "--until", "trainign", code=2)
+    assert "Did you mean training?" in refused
+    submissions = len(list((deployment.home / "runs").glob("*.json")))
+    first = deployment.run(config, "--run", "nightly/7", "--until", "training")
+    first.says("round 1/3")
+    first.process.kill()
+    again = deployment.run(config, "--run", "nightly/7", "--until", "training")
+    said = again.ends()
+    assert again.id == first.id, "what is under way is not submitted once more"
+    assert "training done" in said
+    assert "Model stay" not in said
+    assert len(list((deployment.home / "runs").glob("*.json"))) == submissions + 1
+    other = ("--set", "training.seed=70")
+    refused = deployment.command("run", config, *other, *home, "--run", "nightly/7", code=2)
+    assert "another configuration" in refused
+    told = deployment.command("run", config, *home, "--run", "nightly/7")
+    assert "training unchanged" in told
+    assert "enrolment unchanged" in told
+    assert "Model stay v" in told
+    stages = deployment.command("stages", "nightly/7", "--workspace", deployment.home / "workspace")
+    assert [line.split()[1] for line in stages.splitlines()] == ["done"] * 9
+    for name in GROUPS:
+        charged = [charge.partition("/")[2] for charge in deployment.charges(name)[-5:]]
+        assert charged == ["validate/1", "train/1", "train/2", "train/3", "evaluate/1"]
+
+
 def test_a_run_that_is_just_being_submitted_is_not_taken_for_one_that_was_cut_off(deployment: Deployment) -> None:
     runs, folder, new = Runs(CoordinatorHome(deployment.home)), deployment.home / "runs", "00000000"
     config = runs.submission(next(folder.glob("*.json")).stem).config
