@@ -6,13 +6,21 @@ BIN := .venv/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test soak bench bench-encryption lint clean
+.PHONY: run check test soak bench bench-encryption lint clean
 
 run: .venv/installed
 	$(BIN)/sottovoce simulate --ask
 
+# What needs neither Ray nor another process, on two cores; then the rest, one test after the other.
+QUICK := not processes and not soak
+SLOW := processes and not soak
+
+check: .venv/installed-dev lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "$(QUICK)" --no-cov
+
 test: .venv/installed-dev lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "$(QUICK)" --cov-report= --cov-fail-under=0
+	$(BIN)/pytest -m "$(SLOW)" --cov-append
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -77,6 +77,7 @@ def _run(settings: Config, space: Workspace, part: Part, *, ask: bool, as_json: 
     from pipeline.engine.cluster import ray_engine
     from pipeline.reporting.console import showing
     from pipeline.reporting.report import Report
+    from pipeline.store.registry import Registry
     from simulations.homes import prepare_homes
 
     prepare_homes(settings, space.clients)  # a wrong data set is known before Ray takes its seconds to start
@@ -84,6 +85,8 @@ def _run(settings: Config, space: Workspace, part: Part, *, ask: bool, as_json: 
 
     with ray_engine(space.scratch), ThreadPoolExecutor(max_workers=1) as aside:
         endpoint = aside.submit(_open_endpoint, settings, space) if ask else None
+        if not part.until:
+            Registry(space.registry_url, space.models).warm()
         with showing(as_json=as_json) as progress:
             outcome = run(settings, space, progress, part)
         if outcome is None:

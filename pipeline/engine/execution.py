@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 from pydantic import BaseModel
 
 from pipeline.engine.cluster import restore_home
-from pipeline.engine.graph import Stage
+from pipeline.engine.graph import Resources, Stage
 from pipeline.engine.progress import Progress, StageFinished, StageStarted
 from pipeline.host.code import code_digest
 from pipeline.store.artifacts import ArtifactStore, Digest
@@ -124,15 +124,16 @@ def _call(stage: Stage, values: Mapping[str, BaseModel], execution: str, context
     journal = Journal(execution, context.store, context.metadata, context.run)
     given = {**context.sections, **context.tools, "store": context.store, "journal": journal, **values}
     arguments = {name: given[name] for name in stage.parameters}
-    return stage.function(**arguments) if stage.place == "clients" else _on_ray(stage, arguments)
+    if stage.place == "clients" or stage.resources is None:
+        return stage.function(**arguments)
+    return _on_ray(stage, stage.resources, arguments)
 
 
-def _on_ray(stage: Stage, arguments: dict[str, Any]) -> BaseModel:
+def _on_ray(stage: Stage, takes: Resources, arguments: dict[str, Any]) -> BaseModel:
     import ray
 
     if not ray.is_initialized():  # it would start one by itself, open to all
         raise EngineUnavailable(f"stage {stage.name} needs Ray, and none is started", remedy="Use ray_engine().")
-    takes = stage.resources
     task = ray.remote(num_cpus=takes.cpus, num_gpus=takes.gpus, memory=takes.memory, max_retries=stage.retries)
     reference = task(_in_worker).remote(stage.function, arguments)
     try:

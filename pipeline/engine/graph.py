@@ -35,7 +35,8 @@ class Resources:
 
 @dataclass(frozen=True)
 class Stage:
-    """One node of the graph. place: `clients` asks clients from the driver, `here` computes as a Ray task."""
+    """One node of the graph. place: `clients` asks clients from the driver, `here` computes as a Ray task, or in the
+    driver itself when it takes no resources."""
 
     name: str
     function: Callable[..., BaseModel]
@@ -44,7 +45,7 @@ class Stage:
     charges: bool = False
     volatile: bool = False
     asks: tuple[str, ...] = ()
-    resources: Resources = Resources()
+    resources: Resources | None = Resources()
     retries: int = 0
     timeout: float | None = None
 
@@ -69,7 +70,7 @@ def stage(
     charges: bool = False,
     volatile: bool = False,
     asks: tuple[str, ...] = (),
-    resources: Resources = Resources(),
+    resources: Resources | None = Resources(),
     retries: int = 0,
     timeout: float | None = None,
 ) -> Callable[[Function], Function]:
@@ -77,7 +78,7 @@ def stage(
 
     charges: each execution spends privacy budget, so it is not repeated silently. volatile: it looks at the world, or
     moves it: once in a run, in every run anew. asks: the actions it asks clients. resources, retries and timeout
-    (seconds) are those of its Ray task.
+    (seconds) are those of its Ray task; without resources it is none: it computes nothing, a worker would cost more.
     """
 
     def mark(function: Function) -> Function:
@@ -124,7 +125,7 @@ class Dag:
                         f"stage {found.name}: nothing provides its parameter {name}",
                         remedy=f"Known: {', '.join(sorted({*self.makers, *given}))}.",
                     )
-                if found.place == "here" and not getattr(self._tools.get(name), "sendable", True):
+                if found.place == "here" and found.resources and not getattr(self._tools.get(name), "sendable", True):
                     raise GraphInvalid(
                         f"stage {found.name} runs on Ray and cannot hold {name}", remedy="Place it at clients."
                     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pipeline.engine.graph import Resources, stage
+from pipeline.engine.graph import stage
 from pipeline.language.config import RegistrationConfig
 from pipeline.stages.values import EvaluationReport, Verdict
 from pipeline.store.registry import Registry
 
 
-@stage(produces="verdict", place="here", volatile=True, resources=Resources(cpus=0.5), retries=1, timeout=120)
+@stage(produces="verdict", place="here", volatile=True, resources=None)
 def blessing(
     registry: Registry, evaluation_report: EvaluationReport, name: str, registration: RegistrationConfig
 ) -> Verdict:

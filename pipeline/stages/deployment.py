@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pipeline.engine.graph import Resources, stage
+from pipeline.engine.graph import stage
 from pipeline.stages.values import Deployment, ModelVersion, Verdict
 from pipeline.store.registry import Registry
 
 
-@stage(produces="deployment", place="here", volatile=True, resources=Resources(cpus=0.5), retries=1, timeout=120)
+@stage(produces="deployment", place="here", volatile=True, resources=None)
 def deployment(registry: Registry, model_version: ModelVersion, verdict: Verdict) -> Deployment:
     """Promotes only what was blessed; otherwise the champion of before stays. The verdict is noted at the version."""
     registry.note(

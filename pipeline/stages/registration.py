@@ -7,7 +7,7 @@ import json
 import numpy as np
 from safetensors.numpy import save
 
-from pipeline.engine.graph import Resources, stage
+from pipeline.engine.graph import stage
 from pipeline.language.config import EncryptionConfig, Privacy
 from pipeline.language.protocol import own_version, result_digest
 from pipeline.learning.columns import Numeric
@@ -27,7 +27,7 @@ from pipeline.store.registry import Registry
 from privacy.plan import ADJACENCY
 
 
-@stage(produces="model_version", place="here", resources=Resources(cpus=0.5), retries=1, timeout=120)
+@stage(produces="model_version", place="here", resources=None)
 def registration(
     registry: Registry,
     store: ArtifactStore,

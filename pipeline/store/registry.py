@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import shutil
+import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -67,6 +68,10 @@ class Registry:
             if self.url.startswith(_SQLITE):
                 _create_whole(Path(self.url.removeprefix(_SQLITE)), MlflowClient)
             return MlflowClient(tracking_uri=self.url, registry_uri=self.url)
+
+    def warm(self) -> None:
+        """Begin to open it: MLflow takes seconds to import, and who is asked soon has them by then."""
+        threading.Thread(target=self._client, name="registry", daemon=True).start()
 
     def register(
         self, name: str, files: Mapping[str, bytes], metrics: Mapping[str, float], tags: Mapping[str, str]

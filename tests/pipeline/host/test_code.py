@@ -128,7 +128,7 @@ def test_the_stages_that_use_an_operator_run_again_and_no_other(edited: Edited) 
         ("pipeline/language/config.py", 'description="', 'description="Said otherwise. '),
         ("privacy/ledger.py", "was reserved before", "is known"),
         ("privacy/errors.py", "headline = ", "headline = 'now: ' + "),
-        ("pipeline/stages/blessing.py", "timeout=120", "timeout=240"),
+        ("pipeline/stages/blessing.py", "resources=None", "timeout=240"),
         ("pipeline/stages/training.py", "Raises CohortTooSmall", "May raise CohortTooSmall"),
     ],
 )
