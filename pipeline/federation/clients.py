@@ -158,7 +158,8 @@ class Clients:
             known = (self._admitted or {}).get(name)
             if name not in self._joined and known and known.public_keys == key:
                 self._joined[name] = known  # its messages wait for it
-        self._demand("joining again", [name for name in self.clients if name in keys], [])
+        strangers = [_stranger(name) for name in sorted(self._strangers)]
+        self._demand("joining again", [name for name in self.clients if name in keys], strangers)
 
     def ask(
         self,
@@ -190,7 +191,7 @@ class Clients:
         asked = list(clients)
         for name in asked:
             if name in self._strangers:
-                yield Failure(name, "not-the-cohort", "it shows other keys than at its enrolment")
+                yield _stranger(name)
             elif name not in self._joined:
                 yield Failure(name, UNREACHABLE, "it is not connected")
         nodes = {name: self._joined[name].node for name in asked if name in self._joined}
@@ -274,6 +275,10 @@ class Clients:
         for client in sorted(silent):
             yield Failure(client, "no-answer", f"no answer in {self.timeout:.0f} s")
         self.progress(Traffic(up=up, down=down))
+
+
+def _stranger(name: str) -> Failure:
+    return Failure(name, "not-the-cohort", "it shows other keys than at its enrolment")
 
 
 def printable(text: str) -> str:

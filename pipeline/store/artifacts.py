@@ -45,7 +45,7 @@ class ArtifactStore:
         if hashlib.sha256(content).hexdigest() != digest:
             raise ArtifactCorrupt(
                 f"artifact {digest[:12]} was altered in the store {self._root}",
-                remedy="Remove that file; the stage that made it will run again.",
+                remedy="Put it back from a copy, or remove it: where that is free, the stage that made it runs again.",
             )
         return content
 
