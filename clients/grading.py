@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.language.config import ValidationConfig
 from pipeline.language.protocol import CheckOutcome
-from pipeline.learning.columns import Column, Numeric
+from pipeline.learning.columns.column import Column
 from pipeline.learning.contract import DataContract
 from pipeline.learning.tasks.binary import metrics, roc_auc_error
 from privacy.noise import Floats
@@ -61,14 +61,12 @@ def graded(counts: CheckCounts, limits: ValidationConfig) -> Iterator[CheckOutco
 
 def _declared(counts: CheckCounts, name: str, column: Column, limits: ValidationConfig) -> CheckOutcome:
     """Values that break their declaration: out of bounds, or a name that was not declared."""
-    numeric = isinstance(column, Numeric)
-    at = -2 if numeric else -1
-    bad, error = _share(float(counts.tables[name][:, at].sum()), counts.rows), counts.deviation(2)
-    limit = limits.out_of_bounds if numeric else limits.unknown_categories
+    bad, error = _share(float(counts.tables[name][:, column.broken].sum()), counts.rows), counts.deviation(2)
+    limit = {"bounds": limits.out_of_bounds, "categories": limits.unknown_categories}[column.breaks]
     status = _over(bad, error, limit, "fail")
     if status == "ok":
         status = _over(bad, error, 0.0, "warn")
-    return _outcome("bounds" if numeric else "categories", status, name, bad, error)
+    return _outcome(column.breaks, status, name, bad, error)
 
 
 def _balance(counts: CheckCounts, limits: ValidationConfig) -> CheckOutcome:
@@ -87,15 +85,15 @@ def ranking_power(table: Floats, column: Column, noise: float) -> tuple[float, f
 
     Cells that are lost in the noise are taken together: sorted by their share of positives they would rank by it.
     """
-    kept = table[:, :-2] if isinstance(column, Numeric) else table
+    kept = table[:, : column.ranking]
     totals = kept.sum(axis=0)
     clear = totals > CERTAIN * noise * math.sqrt(2)
     if clear.sum() < 2:
         return 0.5, 0.0
     cells = np.maximum(kept[:, clear], 0.0)
-    if not isinstance(column, Numeric) and not clear.all():
+    if not column.ordered and not clear.all():
         cells = np.concatenate([cells, np.maximum(kept[:, ~clear].sum(axis=1, keepdims=True), 0.0)], axis=1)
-    if isinstance(column, Numeric):
+    if column.ordered:
         power = metrics(cells[0], cells[1])["roc_auc"]
         cells = cells if power >= 0.5 else cells[:, ::-1]
     else:

@@ -21,8 +21,7 @@ from clients.sources.tables import columns_of, read_source
 from pipeline.host.files import read_json, write_atomically
 from pipeline.language.packing import Blobs
 from pipeline.language.protocol import IngestReply, IngestRequest
-from pipeline.learning.cells import numbers, texts
-from pipeline.learning.columns import Numeric
+from pipeline.learning.cells import texts
 from pipeline.learning.contract import DataContract
 from privacy.errors import ColumnMissing, ConfigError, SourceMissing
 
@@ -102,10 +101,7 @@ def load_snapshot(home: Home, snapshot: str) -> Snapshot:
 
 
 def _typed(source: pd.DataFrame, contract: DataContract) -> pd.DataFrame:
-    columns: dict[str, object] = {
-        name: numbers(source[name]) if isinstance(column, Numeric) else texts(source[name])
-        for name, column in contract.columns.items()
-    }
+    columns: dict[str, object] = {name: column.typed(source[name]) for name, column in contract.columns.items()}
     columns[contract.label.column] = texts(source[contract.label.column])
     frame = pd.DataFrame(columns)
     words = {name: "str" for name in frame if not pd.api.types.is_numeric_dtype(frame[name].dtype)}

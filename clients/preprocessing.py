@@ -15,7 +15,8 @@ from clients.ingestion import PLACE, load_snapshot
 from pipeline.host.files import read_json, write_atomically
 from pipeline.language.packing import Blobs
 from pipeline.language.protocol import PreprocessReply, PreprocessRequest
-from pipeline.learning.features import FeatureSpec, Matrix
+from pipeline.learning.columns.column import Matrix
+from pipeline.learning.features import FeatureSpec
 from privacy.errors import ProtocolError
 from privacy.population import Population
 

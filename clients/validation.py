@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 
 from clients.grading import CheckCounts, graded
 from clients.home import Home
@@ -24,18 +22,14 @@ from clients.planning import afford, checks_of, whole_run
 from pipeline.host.files import read_json, write_atomically
 from pipeline.language.packing import Blobs
 from pipeline.language.protocol import ValidateReply, ValidateRequest
-from pipeline.learning.cells import numbers, text_of, texts
-from pipeline.learning.columns import Categorical, Column, Numeric
+from pipeline.learning.cells import text_of
+from pipeline.learning.columns.column import Column
+from pipeline.learning.columns.numeric import CELLS
 from pipeline.learning.contract import DataContract
 from pipeline.learning.features import positives
 from privacy.accounting import Release
-from privacy.noise import SecureNoise
+from privacy.noise import Integers, SecureNoise
 from privacy.population import EVERYONE
-
-CELLS = 20
-"""Even cells of a numeric column between its bounds."""
-
-Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -54,7 +48,7 @@ class Question:
     @property
     def digest(self) -> str:
         """Of all that the counts depend on beside the snapshot: declarations, and no limits."""
-        asked = [[name, _declared(column)] for name, column in self.columns]
+        asked = [[name, column.declared] for name, column in self.columns]
         label = [self.contract.label.column, sorted(map(text_of, self.contract.label.positive))]
         return hashlib.sha256(json.dumps([CELLS, asked, label]).encode()).hexdigest()
 
@@ -65,8 +59,8 @@ class Question:
         positive = positives(self.contract.label, frame[self.contract.label.column])
         parts = []
         for name, column in self.columns:
-            cells = np.zeros((2, width_of(column)), dtype=np.int64)
-            np.add.at(cells, (positive.astype(np.int64), _cell_of(column, frame[name])), 1)
+            cells = np.zeros((2, column.cells), dtype=np.int64)
+            np.add.at(cells, (positive.astype(np.int64), column.counted(frame[name])), 1)
             parts.append(cells.reshape(-1))
         copies = frame[[*(name for name, _ in self.columns), self.contract.label.column]].duplicated().sum()
         return np.concatenate([*parts, np.array([positive.sum(), copies], dtype=np.int64)])
@@ -75,22 +69,10 @@ class Question:
         """The counts by column."""
         tables, at = {}, 0
         for name, column in self.columns:
-            width = width_of(column)
-            tables[name] = counts[at : at + 2 * width].reshape(2, width).astype(np.float64)
-            at += 2 * width
+            end = at + 2 * column.cells
+            tables[name] = counts[at:end].reshape(2, column.cells).astype(np.float64)
+            at = end
         return CheckCounts(self.contract, tables, float(counts[-2]), float(counts[-1]), noise)
-
-
-def _declared(column: Column) -> list[object]:
-    """A declaration as JSON that is the same in every process."""
-    if isinstance(column, Numeric):
-        return [column.kind, column.low, column.high, sorted(column.unknown)]
-    return [column.kind, names_of(column)]
-
-
-def names_of(column: Categorical) -> list[str]:
-    """The declared names, sorted."""
-    return sorted(text_of(name) for name in column.categories)
 
 
 def validate(home: Home, request: ValidateRequest, blobs: Blobs) -> tuple[ValidateReply, Blobs]:
@@ -112,11 +94,6 @@ def validate(home: Home, request: ValidateRequest, blobs: Blobs) -> tuple[Valida
     for outcome in outcomes:
         home.log(f"validate {outcome.check} {outcome.column or '-'}: {outcome.status} ({outcome.measured})")
     return ValidateReply(outcomes=outcomes, head=home.published_head), {}
-
-
-def width_of(column: Column) -> int:
-    """Cells of a column: for numbers those between the bounds, outside and missing; else each name and any other."""
-    return CELLS + 2 if isinstance(column, Numeric) else len(column.categories) + 1
 
 
 def _owned(home: Home, asked: DataContract) -> DataContract:
@@ -152,15 +129,3 @@ def _counted(home: Home, snapshot: str, folder: Path, question: Question, releas
     write_atomically(folder / f"checks-{question.digest}-{name}.json", json.dumps(kept).encode())
     home.ledger.commit(charge)
     return counts, noise
-
-
-def _cell_of(column: Column, values: pd.Series) -> npt.NDArray[np.int64]:
-    if isinstance(column, Categorical):
-        codes = pd.Index(names_of(column), dtype=object).get_indexer(pd.Index(texts(values), dtype=object))
-        return np.where(codes < 0, len(column.categories), codes).astype(np.int64)
-    raw = numbers(values)
-    missing = np.isnan(raw) & bool(column.unknown) | np.isin(raw, column.unknown)
-    inside = (raw >= column.low) & (raw <= column.high)
-    scaled = (np.where(inside, raw, column.low) - column.low) / (column.high - column.low)
-    cell = np.minimum((scaled * CELLS).astype(np.int64), CELLS - 1)
-    return np.where(missing, CELLS + 1, np.where(inside, cell, CELLS))

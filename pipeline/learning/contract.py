@@ -12,7 +12,8 @@ from typing import Self
 from pydantic import ConfigDict, Field, model_validator
 
 from pipeline.kinds import Frozen
-from pipeline.learning.columns import Column, Numeric
+from pipeline.learning.columns import AnyColumn
+from pipeline.learning.columns.column import Column
 
 
 class Label(Frozen):
@@ -28,7 +29,7 @@ class DataContract(Frozen):
     """The columns that enter, the label, and the columns that never may."""
 
     label: Label = Field(description="The outcome to predict.")
-    columns: dict[str, Column] = Field(min_length=1, description="Feature columns by name.")
+    columns: dict[str, AnyColumn] = Field(min_length=1, description="Feature columns by name.")
     forbidden: dict[str, str] = Field(
         default_factory=dict,
         description="Columns that must not become features, each with the reason (known only afterwards, leaks).",
@@ -52,15 +53,9 @@ class DataContract(Frozen):
         for name, column in columns.items():
             if name not in self.columns:
                 yield f"it uses the column {name}"
-            elif column.declaration != self.columns[name].declaration:
+            elif column.declared != self.columns[name].declared:
                 yield f"it declares the column {name} otherwise"
 
     def example(self) -> dict[str, float | str]:
         """One row made from the declarations alone."""
-        row: dict[str, float | str] = {}
-        for name, column in self.columns.items():
-            if isinstance(column, Numeric):
-                row[name] = (column.low + column.high) / 2 if column.example is None else column.example
-            else:
-                row[name] = column.categories[0] if column.example is None else column.example
-        return row
+        return {name: column.usual for name, column in self.columns.items()}

@@ -10,7 +10,6 @@ from safetensors.numpy import save
 from pipeline.engine.graph import stage
 from pipeline.language.config import EncryptionConfig, Privacy
 from pipeline.language.protocol import own_version, result_digest
-from pipeline.learning.columns import Numeric
 from pipeline.learning.contract import DataContract
 from pipeline.learning.models import mlp as models
 from pipeline.learning.models.mlp import ModelConfig
@@ -74,12 +73,7 @@ def registration(
 
 def row_schema(data: DataContract) -> dict[str, object]:
     """JSON Schema of one raw row as the endpoint takes it."""
-    properties: dict[str, object] = {
-        name: {"type": "number", "minimum": column.low, "maximum": column.high}
-        if isinstance(column, Numeric)
-        else {"type": "string", "enum": list(column.categories)}
-        for name, column in data.columns.items()
-    }
+    properties = {name: column.json_schema for name, column in data.columns.items()}
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 

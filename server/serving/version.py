@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from safetensors.numpy import load
 
-from pipeline.learning.columns import Numeric
 from pipeline.learning.features import FeatureSpec
 from pipeline.learning.models import mlp as models
 from pipeline.learning.models.mlp import ModelConfig
@@ -65,14 +63,7 @@ class ServedModel:
         return {name: self._value(number, name, row[name]) for name in self.spec.columns}
 
     def _value(self, number: int, name: str, value: Any) -> Any:
-        if isinstance(self.spec.columns[name], Numeric):
-            if value is None:
-                return math.nan
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise RowsRefused(f"row {number}, column {name}: expected a number or null")
-            return float(value)
-        if value is None:
-            return ""
-        if not isinstance(value, str):
-            raise RowsRefused(f"row {number}, column {name}: expected text or null")
-        return value
+        try:
+            return self.spec.columns[name].accepted(value)
+        except ValueError as error:
+            raise RowsRefused(f"row {number}, column {name}: {error}") from None

@@ -57,6 +57,7 @@ def contract(tmp_path_factory: pytest.TempPathFactory) -> Config:
         tmp_path_factory.mktemp("c") / "t.parquet",
         data__label={"column": "died", "positive": ["1"]},
         data__columns__unit={"kind": "categorical", "categories": [1, 2, 3]},
+        data__columns__note={"kind": "boolean", "true": ["a", "1"], "false": ["b", "007"]},
     )
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.learning.features import Matrix
+from pipeline.learning.columns.column import Matrix
 from privacy.noise import Floats, Integers
 
 SPREAD = 3.0

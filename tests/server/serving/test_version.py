@@ -2,14 +2,19 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import jsonschema
+import numpy as np
+import pandas as pd
 import pytest
 
 from pipeline.store.registry import Registered, Registry
 from privacy.errors import NotFound, VersionRefused
 from server.serving.version import RowsRefused, ServedModel
 from tests.conftest import Trained
+from tests.support import Federation, configured, table
 
 ROW = {"age": 70, "lab": 6.5, "unit": "intensive"}
 
@@ -78,3 +83,36 @@ def test_versions_are_immutable_and_aliases_move(trained: Trained, tmp_path: Any
     with pytest.raises(NotFound, match="no version 9"):
         registry.promote("m", 9)
     assert registry.names() == ["m"]
+
+
+def test_columns_of_every_kind_go_from_a_table_to_an_answer(engine: None, tmp_path: Path) -> None:
+    rows = table()
+    days = pd.to_timedelta(np.random.default_rng(1).integers(0, 365, len(rows)), unit="D")
+    rows["admitted"] = (pd.Timestamp("2001-01-01T08:00:00") + days).strftime("%Y-%m-%dT%H:%M:%S")
+    rows["smoker"] = np.where(
+        rows["died"] == "yes", "True", np.random.default_rng(2).choice(["True", "False"], len(rows))
+    )
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    time = {"kind": "time", "earliest": "2001-01-01", "latest": "2001-12-31", "zone": "Europe/Zurich"}
+    columns = {
+        "data__columns__admitted": {**time, "parts": ["weekday", "month"]},
+        "data__columns__smoker": {"kind": "boolean"},
+    }
+    federation = Federation(tmp_path / "w", configured(tmp_path / "t.csv", **columns))
+    outcome = federation.run()
+    checks = {(check.check, check.column) for check in outcome.validation.outcomes["east"]}
+    assert {("bounds", "admitted"), ("categories", "smoker"), ("leakage", "smoker")} <= checks
+    assert {check.status for check in outcome.validation.outcomes["east"]} == {"ok"}
+    registered = Registry(federation.workspace.registry_url, federation.workspace.models).champion("stay")
+    assert registered
+    served = ServedModel.load(registered)
+    row = federation.config.data.example()
+    assert row["smoker"] is False
+    jsonschema.validate(row, served.description["schema"])
+    (plain,) = served.predict([row])
+    (other,) = served.predict([{**row, "smoker": True, "admitted": "2001-07-04"}])
+    assert plain != other
+    with pytest.raises(RowsRefused, match="row 0, column admitted: expected a time as ISO 8601"):
+        served.predict([{**row, "admitted": "yesterday"}])
+    with pytest.raises(RowsRefused, match="row 0, column smoker: expected true, false or null"):
+        served.predict([{**row, "smoker": "yes"}])

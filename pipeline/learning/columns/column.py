@@ -1,0 +1,84 @@
+"""A raw column: everything that depends on its kind, so that another kind is another file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.kinds import Frozen
+from privacy.noise import Integers
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Matrix = npt.NDArray[np.float32]
+
+
+class Column(Frozen, ABC):
+    """What is declared about a column, and what follows from that: nothing is fitted, so nothing has to be charged.
+
+    What becomes of a cell depends on that cell alone (pipeline.learning.cells).
+    """
+
+    kind: str
+
+    breaks: ClassVar[Literal["bounds", "categories"]]
+    """The check that says how many cells break the declaration."""
+    ordered: ClassVar[bool]
+    """Whether the cells of its check follow one another, or are names."""
+    dtype: ClassVar[Literal["float64", "str"]]
+    """Of the column in a table."""
+
+    @property
+    @abstractmethod
+    def declared(self) -> list[object]:
+        """The declaration as JSON that is the same in every process; columns with equal ones mean the same."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Features that a cell becomes."""
+
+    @abstractmethod
+    def typed(self, values: pd.Series) -> npt.NDArray[Any]:
+        """The cells as a snapshot keeps them."""
+
+    @abstractmethod
+    def encoded(self, values: pd.Series) -> Matrix:
+        """float32 [rows, width], all values in [0, 1]."""
+
+    @property
+    @abstractmethod
+    def cells(self) -> int:
+        """Cells that its check counts in; a row is in one of them."""
+
+    @property
+    @abstractmethod
+    def broken(self) -> int:
+        """The cell of what breaks the declaration."""
+
+    @property
+    @abstractmethod
+    def ranking(self) -> int:
+        """How many of the cells, from the first, may tell the label."""
+
+    @abstractmethod
+    def counted(self, values: pd.Series) -> Integers:
+        """The cell of each row."""
+
+    @abstractmethod
+    def accepted(self, value: Any) -> Any:
+        """What a request says of it, as `encoded` takes it. Raises ValueError saying what was expected."""
+
+    @property
+    @abstractmethod
+    def json_schema(self) -> dict[str, object]:
+        """JSON Schema of a value in a request."""
+
+    @property
+    @abstractmethod
+    def usual(self) -> float | str:
+        """A value for documentation and the first prediction."""
