@@ -50,7 +50,8 @@ class CheckCounts:
 def graded(counts: CheckCounts, limits: ValidationConfig) -> Iterator[CheckOutcome]:
     """The outcome of every check."""
     for name, column in counts.contract.columns.items():
-        yield _declared(counts, name, column, limits)
+        if (broken := column.broken) is not None:
+            yield _declared(counts, name, column, broken, limits)
     yield _balance(counts, limits)
     copies, error = _share(counts.copies, counts.rows), counts.deviation(1)
     yield _outcome("duplicates", _over(copies, error, limits.duplicates, "warn"), None, copies, error)
@@ -59,9 +60,9 @@ def graded(counts: CheckCounts, limits: ValidationConfig) -> Iterator[CheckOutco
         yield _outcome("leakage", _over(power, error, limits.leakage, "fail", inclusive=True), name, power, error)
 
 
-def _declared(counts: CheckCounts, name: str, column: Column, limits: ValidationConfig) -> CheckOutcome:
+def _declared(counts: CheckCounts, name: str, column: Column, broken: int, limits: ValidationConfig) -> CheckOutcome:
     """Values that break their declaration: out of bounds, or a name that was not declared."""
-    bad, error = _share(float(counts.tables[name][:, column.broken].sum()), counts.rows), counts.deviation(2)
+    bad, error = _share(float(counts.tables[name][:, broken].sum()), counts.rows), counts.deviation(2)
     limit = {"bounds": limits.out_of_bounds, "categories": limits.unknown_categories}[column.breaks]
     status = _over(bad, error, limit, "fail")
     if status == "ok":

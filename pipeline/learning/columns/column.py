@@ -57,8 +57,8 @@ class Column(Frozen, ABC):
 
     @property
     @abstractmethod
-    def broken(self) -> int:
-        """The cell of what breaks the declaration."""
+    def broken(self) -> int | None:
+        """The cell of what breaks the declaration; None: nothing can."""
 
     @property
     @abstractmethod
