@@ -20,6 +20,11 @@ ANSWERED_BY = {
 """The module of each action whose answer results are made of. By name: its code is digested, not imported."""
 
 
+def code_of(action: Action) -> str:
+    """Digest of what answers an action: its handler and all behind it, and the app alone, which knows every handler."""
+    return code_digest(ANSWERED_BY[action], alone=("clients.app",))
+
+
 def join(home: Home, request: JoinRequest, blobs: Blobs) -> tuple[JoinReply, Blobs]:
     """Raises VersionMismatch, SourceMissing, LedgerError."""
     if request.version != own_version():
@@ -33,7 +38,7 @@ def join(home: Home, request: JoinRequest, blobs: Blobs) -> tuple[JoinReply, Blo
     reply = JoinReply(
         name=home.policy.name,
         version=own_version(),
-        code={action: code_digest(module) for action, module in ANSWERED_BY.items()},
+        code={action: code_of(action) for action in ANSWERED_BY},
         public_keys=home.identity.public.hex(),
         fingerprint=home.digest(epoch.encode(), home.policy.model_dump_json().encode()),
     )

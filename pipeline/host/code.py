@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -29,15 +29,15 @@ _PARSING = threading.Lock()
 """CPython 3.11 counts the depth of a syntax tree for all threads together (python/cpython#106905)."""
 
 
-def code_digest(*modules: str) -> str:
+def code_digest(*modules: str, alone: Iterable[str] = ()) -> str:
     """SHA-256 over `modules` and all project modules they import, directly or not.
 
-    Raises ModuleNotFoundError when one of `modules` is none.
+    alone: modules that count without what they import. Raises ModuleNotFoundError when one of either is none.
     """
-    for name in modules:
+    for name in (*modules, *alone):
         if _file(name) is None:
             raise ModuleNotFoundError(f"there is no module {name}", name=name)
-    behind = {name: _module(name) for name in sorted(modules_behind(*modules))}
+    behind = {name: _module(name) for name in sorted({*modules_behind(*modules), *alone})}
     used = {imported.partition(".")[0] for module in behind.values() for imported in module.imports}
     versions = [(package, _version(package)) for package in COMPUTES if package in used]
     content = [(name, module.digest) for name, module in behind.items()]

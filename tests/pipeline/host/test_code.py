@@ -28,12 +28,12 @@ PROJECT = Path(privacy.__file__).parents[1]
 TELLER = """
 import json, sys
 from pathlib import Path
-from clients.enrolment import ANSWERED_BY
+from clients.enrolment import ANSWERED_BY, code_of
 from pipeline.host import code
 from pipeline.lifecycle import lifecycle_dag
 
 def told():
-    answers = {action: code.code_digest(module) for action, module in ANSWERED_BY.items()}
+    answers = {action: code_of(action) for action in ANSWERED_BY}
     return {
         name: [code.code_digest(found.function.__module__), *(answers[action] for action in found.asks)]
         for name, found in lifecycle_dag().stages.items()
@@ -97,7 +97,7 @@ def test_every_action_but_joining_is_digested() -> None:
 
 
 def test_a_change_of_any_module_behind_an_answer_is_seen(edited: Edited) -> None:
-    behind = modules_behind(ANSWERED_BY[Action.TRAIN])
+    behind = {*modules_behind(ANSWERED_BY[Action.TRAIN]), "clients.app"}
     assert {"clients.execution", "privacy.dpsgd", "privacy.bookkeeping", "privacy.ledger"} <= behind
     for name in sorted(behind):
         place = Path(*name.split("."))
@@ -115,6 +115,8 @@ def test_the_stages_that_use_an_operator_run_again_and_no_other(edited: Edited) 
     }  # a column that tells the label
     assert edited("pipeline/stages/blessing.py", "auc < registration", "auc > registration") == {"blessing"}
     assert edited("privacy/sums.py", " + ", " - ") == {"training", "evaluation"}
+    every = {"ingestion", "validation", "preprocessing", "training", "evaluation"}
+    assert edited("clients/app.py", "with home.locked():", "if home.locked():") == every
 
 
 @pytest.mark.parametrize(
