@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -11,6 +10,7 @@ from pydantic import Field
 
 from pipeline.learning.cells import text_of, texts
 from pipeline.learning.columns.column import Column, Matrix
+from pipeline.learning.columns.hashing import bucket_of
 from privacy.noise import Integers
 
 if TYPE_CHECKING:
@@ -84,7 +84,4 @@ class Hashed(Column):
         return "name" if self.example is None else text_of(self.example)
 
     def _bucket(self, text: str) -> int:
-        if not text:
-            return self.buckets
-        digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        return int.from_bytes(digest, "big") % self.buckets
+        return bucket_of(text, self.buckets) if text else self.buckets

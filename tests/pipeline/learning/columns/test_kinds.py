@@ -17,6 +17,7 @@ from pipeline.learning.columns.categorical import Categorical
 from pipeline.learning.columns.column import Column
 from pipeline.learning.columns.hashed import Hashed
 from pipeline.learning.columns.numeric import Numeric
+from pipeline.learning.columns.text import Text
 from pipeline.learning.columns.time import Time
 
 EVERY: list[Column] = [
@@ -26,6 +27,8 @@ EVERY: list[Column] = [
     Categorical.model_validate({"kind": "categorical", "categories": [1, 2, 3], "example": 2}),
     Hashed(kind="hashed", buckets=5),
     Hashed(kind="hashed", example="ward 7"),
+    Text(kind="text", buckets=7, ngrams=2),
+    Text(kind="text", example="Fell down the stairs"),
     Boolean(kind="boolean"),
     Boolean.model_validate({"kind": "boolean", "true": ["yes", 2], "false": ["no", 1], "example": True}),
     Time.model_validate(
@@ -44,7 +47,7 @@ EVERY: list[Column] = [
 ]
 CELL = st.one_of(
     *(st.none(), st.booleans(), st.integers(-12, 12), st.floats(-3, 8), st.floats()),
-    st.sampled_from(["", "1", "1.0", "true", "True", "yes", "medical", "9", "nan", "?"]),
+    st.sampled_from(["", "1", "1.0", "true", "True", "yes", "medical", "9", "nan", "?", "fell, Fell; the stairs"]),
     st.datetimes().map(datetime.isoformat),
     st.datetimes(datetime(1990, 1, 1), datetime(2030, 1, 1), timezones=st.timezones()),
     st.dates(),
@@ -170,3 +173,16 @@ def test_many_names_share_buckets_that_are_the_same_everywhere() -> None:
     assert len(set(counted[1002:].tolist())) == 1, "7 is one name, whatever it was written as"
     assert counted[:4].tolist() == [15, 15, 12, 8], "a bucket never changes: versions that are served depend on it"
     assert column.encoded(cells).sum(axis=1).tolist() == [1] * 1000 + [0, 0, 1, 1, 1]
+
+
+def test_prose_is_the_words_it_uses() -> None:
+    column = Text(kind="text", buckets=64)
+    encoded = column.encoded(
+        series(["Fell down the stairs.", "the STAIRS, down: fell", "fell fell", "fell", "", "...", None])
+    )
+    assert np.array_equal(encoded[0], encoded[1]), "in whatever order"
+    assert np.array_equal(encoded[2], encoded[3]), "of length one, however long"
+    assert np.linalg.norm(encoded, axis=1).tolist() == pytest.approx([1, 1, 1, 1, 0, 0, 0])
+    assert column.counted(series(["word", "", "...", None])).tolist() == [0, 1, 1, 1]
+    pairs = Text(kind="text", buckets=64, ngrams=2)
+    assert not np.array_equal(*pairs.encoded(series(["fell down the stairs", "down the stairs fell"])))
