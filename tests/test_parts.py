@@ -21,7 +21,7 @@ NAME = "nightly/scheduled__2026-11-26T02:00:00+00:00"
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("parts")
-    return write_config(place / "stay.yaml", write_table(place), training__rounds=6, training__local_epochs=200)
+    return write_config(place / "stay.yaml", write_table(place), training__rounds=6, training__local_epochs=100)
 
 
 def charged(workspace: Path) -> set[tuple[str, ...]]:

@@ -14,6 +14,7 @@ import shutil
 import threading
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,14 @@ class Registry:
             return MlflowClient(tracking_uri=self.url, registry_uri=self.url)
 
     def warm(self) -> None:
-        """Begin to open it: MLflow takes seconds to import, and who is asked soon has them by then."""
-        threading.Thread(target=self._client, name="registry", daemon=True).start()
+        """Begin to open it: MLflow takes seconds to import, and who is asked soon has them by then. What goes wrong is
+        said when it is asked."""
+
+        def open_it() -> None:
+            with suppress(Exception):
+                self._client()
+
+        threading.Thread(target=open_it, name="registry", daemon=True).start()
 
     def register(
         self, name: str, files: Mapping[str, bytes], metrics: Mapping[str, float], tags: Mapping[str, str]

@@ -186,7 +186,9 @@ def test_code_in_a_bundle_runs_nowhere(deployment: Deployment) -> None:
         ours.replace('["README.md"]', '["**/*.py"]').replace("server.app:app", "evil:app")
     )
     home = CoordinatorHome(deployment.home)
-    known = next((home.root / "runs").glob("*.yaml"))
+    run = deployment.run(deployment.config(8))
+    run.ends()
+    known = home.root / "runs" / Runs(home).submission(run.id).config
     elsewhere = deployment.root / "elsewhere-workspace"
     settings = f'config="{known}" workspace="{elsewhere}" roster="" run="../x"'
     number = flwr(home, "run", str(bundle), "here", "--run-config", settings)["run-id"]
