@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import ConfigDict, Field, model_validator
 
 from pipeline.learning.cells import text_of, texts
-from pipeline.learning.columns.column import Column, Matrix
+from pipeline.learning.columns.column import Matrix
+from pipeline.learning.columns.words import Words
 from privacy.noise import Integers
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TRUE, FALSE, MISSING, OTHER = range(4)
 
 
-class Boolean(Column):
+class Boolean(Words):
     """A column of truth, as whatever words it is written in; anything else is unknown."""
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
@@ -27,10 +27,6 @@ class Boolean(Column):
     true: tuple[str, ...] = Field(("True", "true", "1"), min_length=1, description="Values that say true.")
     false: tuple[str, ...] = Field(("False", "false", "0"), min_length=1, description="Values that say false.")
     example: bool | None = Field(None, description="A value for documentation and the first prediction.")
-
-    breaks: ClassVar[Literal["categories"]] = "categories"
-    ordered: ClassVar[bool] = False
-    dtype: ClassVar[Literal["str"]] = "str"
 
     @model_validator(mode="after")
     def _told_apart(self) -> Self:
@@ -49,9 +45,6 @@ class Boolean(Column):
     def width(self) -> int:
         return 2
 
-    def typed(self, values: pd.Series) -> npt.NDArray[Any]:
-        return texts(values)
-
     def encoded(self, values: pd.Series) -> Matrix:
         """Whether it is true, and whether nobody knows."""
         cells = self.counted(values)
@@ -65,10 +58,6 @@ class Boolean(Column):
     @property
     def broken(self) -> int:
         return OTHER
-
-    @property
-    def ranking(self) -> int:
-        return self.cells
 
     def counted(self, values: pd.Series) -> Integers:
         yes, no = self._words

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import ConfigDict, Field, model_validator
 
 from pipeline.learning.cells import text_of, texts
-from pipeline.learning.columns.column import Column, Matrix
+from pipeline.learning.columns.column import Matrix
+from pipeline.learning.columns.words import Words
 from privacy.noise import Integers
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class Categorical(Column):
+class Categorical(Words):
     """A column of names, one-hot encoded over its declared categories and one more place for anything else."""
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
@@ -26,10 +26,6 @@ class Categorical(Column):
         min_length=2, description="All values that may occur; the first, best the usual one, is the reference."
     )
     example: str | None = Field(None, description="A value for documentation and the first prediction.")
-
-    breaks: ClassVar[Literal["categories"]] = "categories"
-    ordered: ClassVar[bool] = False
-    dtype: ClassVar[Literal["str"]] = "str"
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -49,9 +45,6 @@ class Categorical(Column):
     def width(self) -> int:
         return len(self.categories)
 
-    def typed(self, values: pd.Series) -> npt.NDArray[Any]:
-        return texts(values)
-
     def encoded(self, values: pd.Series) -> Matrix:
         """One place a category and one for anything else, but none for the first declared one, the reference: a typical
         record is then a short vector, its gradient is small, and less of it is clipped away (docs/adr/0004)."""
@@ -69,19 +62,8 @@ class Categorical(Column):
     def broken(self) -> int:
         return len(self.categories)
 
-    @property
-    def ranking(self) -> int:
-        return self.cells
-
     def counted(self, values: pd.Series) -> Integers:
         return _places(self._sorted, values)
-
-    def accepted(self, value: Any) -> str:
-        if value is None:
-            return ""
-        if not isinstance(value, str):
-            raise ValueError("expected text or null")
-        return value
 
     @property
     def json_schema(self) -> dict[str, object]:

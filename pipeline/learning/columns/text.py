@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from pipeline.learning.cells import texts
-from pipeline.learning.columns.column import Column, Matrix
+from pipeline.learning.columns.column import Matrix
 from pipeline.learning.columns.hashing import bucket_of
+from pipeline.learning.columns.words import Words
 from privacy.noise import Integers
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ LONGEST_TEXT = 100_000
 """Characters that are read; what comes after them is not."""
 
 
-class Text(Column):
+class Text(Words):
     """A bag of words and of words in a row, in lower case: how often each is used, as a vector of length one.
 
     Weinberger et al. 2009, "Feature Hashing for Large Scale Multitask Learning", without signs: two that share a bucket
@@ -35,10 +35,6 @@ class Text(Column):
     ngrams: int = Field(1, ge=1, le=3, description="Words in a row that are taken together, at most.")
     example: str | None = Field(None, description="A value for documentation and the first prediction.")
 
-    breaks: ClassVar[Literal["categories"]] = "categories"
-    ordered: ClassVar[bool] = False
-    dtype: ClassVar[Literal["str"]] = "str"
-
     @property
     def declared(self) -> list[object]:
         return [self.kind, self.buckets, self.ngrams]
@@ -46,9 +42,6 @@ class Text(Column):
     @property
     def width(self) -> int:
         return self.buckets
-
-    def typed(self, values: pd.Series) -> npt.NDArray[Any]:
-        return texts(values)
 
     def encoded(self, values: pd.Series) -> Matrix:
         """How often each bucket is met, over the length of the vector; a text without words is zero."""
@@ -70,24 +63,9 @@ class Text(Column):
         """Any text will do."""
         return None
 
-    @property
-    def ranking(self) -> int:
-        return self.cells
-
     def counted(self, values: pd.Series) -> Integers:
         said = texts(values)
         return np.fromiter((_WORD.search(text) is None for text in said), dtype=np.int64, count=len(said))
-
-    def accepted(self, value: Any) -> str:
-        if value is None:
-            return ""
-        if not isinstance(value, str):
-            raise ValueError("expected text or null")
-        return value
-
-    @property
-    def json_schema(self) -> dict[str, object]:
-        return {"type": "string"}
 
     @property
     def usual(self) -> str:
