@@ -23,8 +23,8 @@ from pipeline.host.files import read_json, write_atomically
 from pipeline.language.packing import Blobs
 from pipeline.language.protocol import ValidateReply, ValidateRequest
 from pipeline.learning.cells import text_of
+from pipeline.learning.columns.bounded import CELLS
 from pipeline.learning.columns.column import Column
-from pipeline.learning.columns.numeric import CELLS
 from pipeline.learning.contract import DataContract
 from pipeline.learning.features import positives
 from privacy.accounting import Release

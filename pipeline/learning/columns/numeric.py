@@ -10,17 +10,15 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from pipeline.learning.cells import numbers
-from pipeline.learning.columns.column import Column, Matrix
+from pipeline.learning.columns.bounded import CELLS, Bounded
+from pipeline.learning.columns.column import Matrix
 from privacy.noise import Integers
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CELLS = 20
-"""Even cells between the bounds, in which a check counts."""
 
-
-class Numeric(Column):
+class Numeric(Bounded):
     """A numeric column, scaled to [0, 1] by its declared bounds, with a flag for unknown values."""
 
     kind: Literal["numeric"] = Field(description="A number within declared bounds.")
@@ -29,8 +27,6 @@ class Numeric(Column):
     unknown: tuple[float, ...] = Field((), description="Codes that stand for an unknown value.")
     example: float | None = Field(None, description="A value for documentation and the first prediction.")
 
-    breaks: ClassVar[Literal["bounds"]] = "bounds"
-    ordered: ClassVar[bool] = True
     dtype: ClassVar[Literal["float64"]] = "float64"
 
     @model_validator(mode="after")
@@ -57,19 +53,6 @@ class Numeric(Column):
         inside = np.clip(np.where(unknown, self.low, raw), self.low, self.high)
         scaled = (inside - self.low) / (self.high - self.low)
         return np.stack([np.where(unknown, 0.0, scaled), unknown], axis=1).astype(np.float32)
-
-    @property
-    def cells(self) -> int:
-        """Those between the bounds, one for what is outside, one for what is missing."""
-        return CELLS + 2
-
-    @property
-    def broken(self) -> int:
-        return CELLS
-
-    @property
-    def ranking(self) -> int:
-        return CELLS
 
     def counted(self, values: pd.Series) -> Integers:
         raw = numbers(values)

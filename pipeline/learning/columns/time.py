@@ -14,8 +14,8 @@ import numpy.typing as npt
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.learning.cells import Numbers, texts
-from pipeline.learning.columns.column import Column, Matrix
-from pipeline.learning.columns.numeric import CELLS
+from pipeline.learning.columns.bounded import CELLS, Bounded
+from pipeline.learning.columns.column import Matrix
 from privacy.noise import Integers
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _PHASES: dict[Part, Callable[[datetime.datetime], float]] = {
 """How far a moment is in each cycle, from 0 to 1."""
 
 
-class Time(Column):
+class Time(Bounded):
     """A moment, scaled to [0, 1] between its bounds, with a flag for unknown ones and the cycles asked for."""
 
     kind: Literal["time"] = Field(description="A date or a time, as ISO 8601 writes it.")
@@ -48,8 +48,6 @@ class Time(Column):
     parts: tuple[Part, ...] = Field((), description="Cycles that matter: each becomes a point on a circle.")
     example: datetime.datetime | None = Field(None, description="A value for documentation and the first prediction.")
 
-    breaks: ClassVar[Literal["bounds"]] = "bounds"
-    ordered: ClassVar[bool] = True
     dtype: ClassVar[Literal["str"]] = "str"
 
     @field_validator("zone")
@@ -91,19 +89,6 @@ class Time(Column):
             angle = np.array([math.nan if moment is None else 2 * math.pi * phase(moment) for moment in moments])
             columns += [np.nan_to_num((turn(angle) + 1) / 2, nan=0.5) for turn in (np.sin, np.cos)]
         return np.stack(columns, axis=1).astype(np.float32)
-
-    @property
-    def cells(self) -> int:
-        """Those between the bounds, one for what is outside or no moment, one for what is missing."""
-        return CELLS + 2
-
-    @property
-    def broken(self) -> int:
-        return CELLS
-
-    @property
-    def ranking(self) -> int:
-        return CELLS
 
     def counted(self, values: pd.Series) -> Integers:
         said = texts(values)
