@@ -208,3 +208,11 @@ def test_a_part_says_that_the_run_is_not_at_its_end(federation: Federation) -> N
     metadata = federation.workspace.metadata()
     assert metadata.run(RUN).state == "WAITING"
     metadata.close()
+
+
+def test_a_stage_asks_what_it_declares_and_nothing_else(federation: Federation) -> None:
+    """Its key holds the code of these handlers only."""
+    for name, stage in lifecycle_dag().stages.items():
+        federation.work(Part(RUN, name))
+        asked = {kind for _, kind in federation.grid.sent} - {"query.join"}
+        assert asked == set(stage.asks), name
