@@ -1,4 +1,7 @@
-"""The front door: the command line, assembled from each room's own commands.
+"""The front door: the command line, assembled from each room's own commands; and what Python imports.
+
+    import sottovoce
+    run = sottovoce.simulate("crash-fatality.yaml", privacy={"epsilon": 3})
 
 Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 3 data, 4 privacy or budget, 5 federation, 6 engine,
 7 storage, 8 workspace busy, 9 serving, 130 interrupted.
@@ -12,6 +15,7 @@ import os
 import signal
 import sys
 import traceback
+from typing import TYPE_CHECKING
 
 import click
 import typer
@@ -24,7 +28,22 @@ import server.serving.cli
 import simulations.cli
 from privacy.errors import SottovoceError, named
 
+if TYPE_CHECKING:
+    from simulations.notebook import load, models, simulate
+
 INTERRUPTED = 130
+
+__all__ = ["load", "main", "models", "simulate"]
+
+
+def __getattr__(name: str) -> object:
+    """What a notebook uses, imported when it is first asked for: the command line does not pay for it."""
+    if name in ("load", "models", "simulate"):
+        from simulations import notebook
+
+        return getattr(notebook, name)
+    raise AttributeError(f"module 'sottovoce' has no attribute {name!r}")
+
 
 app = typer.Typer(
     name="sottovoce",

@@ -23,7 +23,8 @@ import torch
 from opacus import PrivacyEngine
 from torch import nn
 
-from privacy.dpsgd import ClippedGradients, Optimisation, train_round
+from privacy.dpsgd import Optimisation, train_round
+from privacy.gradients import ClippedGradients
 from privacy.ledger import Budget, Ledger
 from privacy.noise import SecureNoise
 from privacy.plan import DPPlan
@@ -35,6 +36,10 @@ STEP_BOUNDS = {("MLP", 64): 1.6, ("MLP", 256): 1.3, ("MLP", 1024): 1.3, ("CNN", 
 def mlp(outputs: int = 2) -> nn.Module:
     """100-128-128-2."""
     return nn.Sequential(nn.Linear(100, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, outputs))
+
+
+def logistic(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return nn.functional.binary_cross_entropy_with_logits(outputs.squeeze(1), targets, reduction="none")
 
 
 def cnn() -> nn.Module:
@@ -77,7 +82,7 @@ def plain_step(model: nn.Module, features: torch.Tensor, labels: torch.Tensor) -
 
 def private_step(model: nn.Module, features: torch.Tensor, labels: torch.Tensor) -> Step:
     optimizer, each = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), nn.CrossEntropyLoss(reduction="none")
-    gradients = ClippedGradients(model, 1.0)
+    gradients = ClippedGradients(model, 1.0, features[:5])
 
     def step() -> None:
         optimizer.zero_grad()
@@ -118,7 +123,7 @@ def whole_client(rows: int = 3000, batch: int = 64, rounds: int = 10) -> None:
             )
             for number in range(rounds):
                 ledger.reserve(f"benchmark/train/{number}", [plan.round()], Population(0.0, 1.0, "benchmark"))
-                train_round(model, features, labels, plan, optimisation, SecureNoise())
+                train_round(model, features, labels, logistic, plan, optimisation, SecureNoise(), features[:5])
                 ledger.commit(f"benchmark/train/{number}")
 
     def opacus() -> None:
@@ -168,7 +173,9 @@ def memory() -> None:
     features, labels = torch.randn(256, 100), (torch.rand(256) > 0.5).float()
     sizes = []
     for number in range(1, 201):
-        train_round(mlp(outputs=1), features, labels, plan, Optimisation(0.1, 0.9), SecureNoise())
+        train_round(
+            mlp(outputs=1), features, labels, logistic, plan, Optimisation(0.1, 0.9), SecureNoise(), features[:5]
+        )
         if number in (20, 200):
             gc.collect()
             libc.malloc_trim(0)

@@ -21,7 +21,7 @@ from pipeline.engine.progress import silent
 from pipeline.language.config import Config
 from pipeline.language.configfile import load_config
 from pipeline.learning.features import FeatureSpec
-from pipeline.learning.models import mlp as models
+from pipeline.learning.models.net import Net, Weights
 from pipeline.store.workspace import Workspace
 from simulations.cli import DEFAULT_CONFIG
 
@@ -61,8 +61,8 @@ def measure(folder: Path) -> None:
                 if name.startswith("epsilon 1"):
                     alone.append(_alone(config, splits, seed))
         training = _joined([training for training, _ in splits])
-    pooled = LogisticRegression(max_iter=300).fit(training.features, training.labels)
-    baseline = float(roc_auc_score(held_out.labels, pooled.decision_function(held_out.features)))
+    pooled = LogisticRegression(max_iter=300).fit(training.features, training.targets)
+    baseline = float(roc_auc_score(held_out.targets, pooled.decision_function(held_out.features)))
     for name, values in found.items():
         print(f"  {name:28} {_summary(values)}   as the run itself reported: {_summary(told[name])}")
     means = [statistics.mean(values) for values in found.values()]
@@ -98,14 +98,18 @@ def _splits(workspace: Workspace, config: Config) -> list[tuple[Split, Split]]:
 
 def _joined(splits: list[Split]) -> Split:
     features = np.concatenate([split.features for split in splits])
-    return Split(features, np.concatenate([split.labels for split in splits]), splits[0].population)
+    return Split(features, np.concatenate([split.targets for split in splits]), splits[0].population)
 
 
-def _auc(config: Config, weights: models.Weights, split: Split) -> float:
+def _auc(config: Config, weights: Weights, split: Split) -> float:
     from sklearn.metrics import roc_auc_score
 
-    scores = models.scores(config.model, split.features.shape[1], weights, split.features)
-    return float(roc_auc_score(split.labels, scores))
+    return float(roc_auc_score(split.targets, _net(config, 0).outputs(weights, split.features)[:, 0]))
+
+
+def _net(config: Config, seed: int) -> Net:
+    spec = FeatureSpec.of(config.data)
+    return config.model.net(spec.shape, spec.task.outputs, seed)
 
 
 def _alone(config: Config, splits: list[tuple[Split, Split]], seed: int) -> float:
@@ -113,26 +117,27 @@ def _alone(config: Config, splits: list[tuple[Split, Split]], seed: int) -> floa
     import torch
 
     from clients.planning import make_plan
-    from privacy.dpsgd import Optimisation, flat, load_flat, train_round
+    from privacy.dpsgd import Optimisation, train_round
     from privacy.noise import SecureNoise
+    from privacy.parameters import flat
 
     everywhere = _joined([held_out for _, held_out in splits])
-    width = everywhere.features.shape[1]
-    found = []
+    net, found = _net(config, seed), []
     for training, _ in splits:
-        plan = make_plan(config.privacy, config.training, len(training.labels))
-        module = models.build(config.model, width)
-        load_flat(module, models.initial_weights(config.model, width, seed))
+        plan = make_plan(config.privacy, config.training, len(training.targets))
+        module = net.module(net.initial())
         for number in range(config.training.rounds):
             elapsed = number / config.training.rounds
             rate = config.training.learning_rate * (1 - config.training.decay * elapsed)
             train_round(
                 module,
                 torch.from_numpy(training.features),
-                torch.from_numpy(training.labels),
+                torch.from_numpy(training.targets),
+                config.data.task.losses,
                 plan,
                 Optimisation(rate, config.training.momentum),
                 SecureNoise(),
+                torch.from_numpy(net.examples(5)),
             )
         found.append(_auc(config, flat(module), everywhere))
     return statistics.mean(found)

@@ -19,6 +19,7 @@ from flwr.clientapp import ClientApp
 from pydantic import BaseModel
 
 from clients.home import Home
+from pipeline.kinds import check_codes
 from pipeline.language import protocol
 from pipeline.language.packing import Blobs, pack, unpack
 from pipeline.language.protocol import Action
@@ -93,7 +94,8 @@ def handle(action: Action, message: Message, context: Context) -> Message:
         home.policy.permit_action(action.name.lower())
         kind, answer = handler_of(action)
         with home.locked():
-            request, blobs = unpack(kind, message.content)
+            request, blobs = unpack(kind, message.content, home.policy.allowed_kinds)
+            check_codes(request, getattr(request, "code", {}) if "code" in request.model_fields_set else {})
             reply, out = answer(home, request, blobs)
         return Message(pack(reply, out), reply_to=message)
     except KeyboardInterrupt:

@@ -26,13 +26,14 @@ def code_of(action: Action) -> str:
 
 
 def join(home: Home, request: JoinRequest, blobs: Blobs) -> tuple[JoinReply, Blobs]:
-    """Raises VersionMismatch, SourceMissing, LedgerError."""
+    """Raises VersionMismatch, ActionForbidden, SourceMissing, LedgerError."""
     if request.version != own_version():
         raise VersionMismatch(
             f"the coordinator runs {request.version}, this client {own_version()}",
             remedy="Install the same version on both sides.",
             travels=True,
         )
+    home.policy.permit_model(request.parameters)
     home.ledger.rows()  # a damaged ledger is refused before anything is planned
     epoch = home.snapshots.refresh()
     reply = JoinReply(

@@ -1,11 +1,12 @@
-"""evaluate: how the revealed model scores on the held-out rows, as a sealed histogram with discrete Gaussian noise.
+"""evaluate: how the revealed model does on the held-out rows, as a sealed vector of noisy whole numbers.
 
-Counts are [2, bins]: for the negative and the positive class, how many rows score in each bin of [0, 1]. One record
-changes one count by one; at client level the whole vector has a fixed norm. Everything the evaluation reports (ROC-AUC,
-PR-AUC, accuracy, ...) follows from their sum.
+The task's question says what is counted, and how much one record adds to it at most; at client level the whole vector
+has a fixed norm. Every metric follows from the sum of the vectors.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -15,29 +16,34 @@ from clients.planning import checks_of, evaluation_of
 from clients.preprocessing import find_features
 from pipeline.language.packing import Blobs, weights_from
 from pipeline.language.protocol import EvaluateReply, EvaluateRequest
-from pipeline.learning.models import mlp as models
-from pipeline.learning.tasks.binary import score_counts
+from pipeline.learning.queries.query import Rows
+from privacy.accounting import Release
 from privacy.errors import ProtocolError, RoundLost
 from privacy.noise import Integers, SecureNoise
 from privacy.population import EVERYONE
 from privacy.statement import agreed, basis_of
 
 ONE_CLIENT = 1000
-"""L2 norm of one client's counts under client-level privacy: what one client can change at most."""
+"""L2 norm of one client's counts under client-level privacy, in units of what one record adds: what one client can
+change at most."""
 
 
 def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> tuple[EvaluateReply, Blobs]:
     """Raises BudgetExhausted, PlanInvalid, CohortTooSmall, RoundLost, LedgerRolledBack, ProtocolError."""
-    home.policy.permit_model(models.parameter_count(request.model, request.spec.width))
+    task = request.spec.task
+    net = request.model.net(request.spec.shape, task.outputs, request.training.seed)
+    question = task.question(request.evaluation.bins)
+    home.policy.permit_model(net.parameters)
     home.policy.permit_privacy(request.privacy)
     state = ExecutionState(home, request.execution)
     charge = f"{request.execution}/evaluate/1"
     home.show_ledger(request.seen)
     features = find_features(home, request.features, request.spec, request.holdout)
     beside = checks_of(request.privacy, request.checks_share, len(request.spec.columns))
-    release, shares = evaluation_of(request.privacy, request.training, request.shares, beside)
+    release, shares = evaluation_of(request.privacy, request.training, request.shares, beside, question.norm)
     terms = agreed(request.basis, state.membership.agreed_noise(request.attempt, shares))
-    noise = release.noise_multiplier if shares is None else ONE_CLIENT * shares.deviation / shares.clipping_norm
+    norm = question.norm if shares is None else ONE_CLIENT * math.ceil(question.norm)
+    noise = norm * (release.noise_multiplier if shares is None else shares.deviation / shares.clipping_norm)
     statement = state.membership.statement("evaluate", 1, request.attempt, terms)
     holder = state.membership.holder(request.attempt.generation)
     key = sealed_once(f"evaluate-{request.basis}", statement, shares)
@@ -47,18 +53,17 @@ def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> t
         content = blob(blobs, "weights")
         if basis_of(content) != request.basis:
             raise ProtocolError("the weights are not those that the request names", travels=True)
-        weights = weights_from(content, models.parameter_count(request.model, request.spec.width))
+        weights = weights_from(content, net.parameters)
         holder.permit(statement)
         population = features.population("held-out", request.holdout)
         home.ledger.reserve(charge, [release], EVERYONE if shares else population)
         state.note_beside(beside)
         split = features.split("held-out", request.holdout)
-        scores = models.scores(request.model, request.spec.width, weights, split.features)
-        counts = score_counts(scores, split.labels, request.evaluation.bins).reshape(-1)
+        counts = question.count(Rows(split.targets), task.predictions(net.outputs(weights, split.features)))
         if shares:
-            counts = of_one_client(counts)
+            counts = of_one_client(counts, norm)
         if noise:
-            counts = counts + SecureNoise().discrete_gaussian(noise, len(counts))
+            counts = counts + whole_noise(noise, len(counts), release)
         made = holder.integers(counts)
         state.store(key, holder, made)
     home.ledger.commit(charge)
@@ -66,8 +71,18 @@ def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> t
     return reply, {"sealed": holder.seal(made, statement)}
 
 
-def of_one_client(counts: Integers) -> Integers:
-    """Counts scaled to an L2 norm of at most ONE_CLIENT: every client weighs the same, however many rows it has."""
+def whole_noise(deviation: float, count: int, release: Release) -> Integers:
+    """Whole numbers of noise: discrete Gaussian, or a Gaussian that is rounded. To add it to whole numbers and to round
+    what a Gaussian made of them is the same, so rounding costs nothing."""
+    source = SecureNoise()
+    if release.mechanism == "discrete-gaussian":
+        return source.discrete_gaussian(deviation, count)
+    rounded: Integers = np.rint(deviation * source.normal(count)).astype(np.int64)
+    return rounded
+
+
+def of_one_client(counts: Integers, most: float) -> Integers:
+    """Counts scaled to an L2 norm of at most `most`: every client weighs the same, however many rows it has."""
     norm = max(1.0, float(np.linalg.norm(counts)))
-    scaled: Integers = np.floor(counts * (ONE_CLIENT / norm)).astype(np.int64)
+    scaled: Integers = np.trunc(counts * (most / norm)).astype(np.int64)
     return scaled

@@ -18,9 +18,11 @@ import numpy as np
 
 from clients.home import Home
 from clients.membership import Membership
+from clients.stepping import Moments, stepped
 from pipeline.host.files import read_json, write_atomically
 from pipeline.language.protocol import SumRef
-from pipeline.learning.models.mlp import Weights
+from pipeline.language.settings.training import Server
+from pipeline.learning.models.net import Weights
 from privacy.accounting import Release
 from privacy.errors import ProtocolError, ReplayRefused, SumRejected
 from privacy.group import Group
@@ -42,12 +44,14 @@ OPEN_EXECUTIONS, IDLE_SECONDS = 256, 30 * 24 * 3600
 class GlobalModel:
     """The global model as far as this client has applied the revealed sums.
 
-    basis: stands for the initial model and every sum that was applied (privacy.statement).
+    basis: stands for the initial model and every sum that was applied (privacy.statement). moments: what the server's
+    optimizer keeps from step to step.
     """
 
     weights: Weights
     applied: int
     basis: str
+    moments: Moments = ()
 
 
 class ExecutionState:
@@ -141,15 +145,19 @@ class ExecutionState:
         if not path.exists():
             return None
         content = path.read_bytes()
-        applied, basis = int.from_bytes(content[:8], "little"), content[8:24].hex()
-        return GlobalModel(np.frombuffer(content[24:], dtype="<f4").copy(), applied, basis)
+        applied, moments, basis = int.from_bytes(content[:7], "little"), content[7], content[8:24].hex()
+        weights, *kept = np.frombuffer(content[24:], dtype="<f4").copy().reshape(1 + moments, -1)
+        return GlobalModel(weights, applied, basis, tuple(kept))
 
     def save_model(self, model: GlobalModel) -> None:
-        head = model.applied.to_bytes(8, "little") + bytes.fromhex(model.basis)
-        write_atomically(self.folder / "model.f4", head + model.weights.astype("<f4").tobytes())
+        head = model.applied.to_bytes(7, "little") + bytes([len(model.moments)]) + bytes.fromhex(model.basis)
+        vectors = b"".join(vector.astype("<f4").tobytes() for vector in (model.weights, *model.moments))
+        write_atomically(self.folder / "model.f4", head + vectors)
 
-    def advance(self, model: GlobalModel, sums: Sequence[SumRef], blobs: dict[str, bytes], bound: float) -> GlobalModel:
-        """`model` after the weighted mean update of every sum it has not seen; saved.
+    def advance(
+        self, model: GlobalModel, sums: Sequence[SumRef], blobs: dict[str, bytes], bound: float, server: Server
+    ) -> GlobalModel:
+        """`model` after the server's step by the weighted mean update of every sum it has not seen; saved.
 
         Raises CohortTooSmall, SumRejected, ProtocolError.
         """
@@ -163,8 +171,9 @@ class ExecutionState:
             if weight <= 0:
                 raise SumRejected("the weights of the sum are not positive", travels=True)
             mean = total[:-1] / weight
-            weights = (model.weights.astype(np.float64) + mean).astype(np.float32)
-            model = GlobalModel(weights, ref.round, next_basis(model.basis, ref.round, sealed))
+            step, moments = stepped(server, mean, model.moments)
+            weights = (model.weights.astype(np.float64) + step).astype(np.float32)
+            model = GlobalModel(weights, ref.round, next_basis(model.basis, ref.round, sealed), moments)
             self.save_model(model)
         return model
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from clients.planning import charges, checks_of, make_plan
-from pipeline.language.config import ClientPrivacy, Config
+from pipeline.language.config import Config
 from pipeline.language.noise import SumTerms
+from pipeline.language.settings.privacy import ClientPrivacy
 from privacy.accounting import Release, epsilon_of
 from privacy.errors import PlanInvalid
 from privacy.plan import DPPlan
@@ -50,7 +51,7 @@ class Forecast:
     def charges(self) -> list[Charge]:
         """What the ledger will be asked for."""
         checks = [Charge([release]) for release in self._beside(self.settings)]
-        return [*checks, *charges(self.plan, self.settings.data.holdout, "plan")]
+        return [*checks, *charges(self.plan, self.settings.data.holdout, "plan", self._norm)]
 
     def stages(self) -> Iterator[tuple[str, float, float, str]]:
         """Each stage that charges: its epsilon alone by PLD and by RDP, and which records it reads."""
@@ -61,7 +62,7 @@ class Forecast:
         for release in self._beside(self.settings):
             yield "validation", self._cost(release), epsilon_of([release], plan.delta, "rdp"), "all rows"
         for stage, release, records in zip(
-            ("training", "evaluation"), (plan.run(), plan.evaluation()), read, strict=True
+            ("training", "evaluation"), (plan.run(), plan.evaluation(self._norm)), read, strict=True
         ):
             yield stage, self._cost(release), epsilon_of([release], plan.delta, "rdp"), records
 
@@ -117,6 +118,11 @@ class Forecast:
                 yield f"expected batch {batch}", _with(settings, "training", expected_batch=batch), cohort
         for clients in (2 * cohort, 10 * cohort):
             yield f"{clients} clients", _with(settings, "federation", min_cohort=clients), clients
+
+    @property
+    def _norm(self) -> float:
+        """Of what one record adds to the answer of the evaluation."""
+        return self.settings.data.task.question(self.settings.evaluation.bins).norm
 
     @property
     def _honest(self) -> int:

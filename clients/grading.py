@@ -13,11 +13,11 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.language.config import ValidationConfig
 from pipeline.language.protocol import CheckOutcome
+from pipeline.language.settings.validation import ValidationConfig
 from pipeline.learning.columns.column import Column
 from pipeline.learning.contract import DataContract
-from pipeline.learning.tasks.binary import metrics, roc_auc_error
+from pipeline.learning.queries.scores import metrics, roc_auc_error
 from privacy.noise import Floats
 
 CERTAIN = 4.0
@@ -28,12 +28,12 @@ Status = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True)
 class CheckCounts:
-    """tables: for each column counts [2, cells] of the negative and the positive class. positives: rows of the positive
-    class. copies: rows that are exact copies of another. noise: deviation of the noise in each count."""
+    """tables: for each column counts [groups, cells] by group of outcomes. sizes: rows of each group but the first.
+    copies: rows that are exact copies of another. noise: deviation of the noise in each count."""
 
     contract: DataContract
     tables: Mapping[str, Floats]
-    positives: float
+    sizes: Floats
     copies: float
     noise: float
 
@@ -52,38 +52,67 @@ def graded(counts: CheckCounts, limits: ValidationConfig) -> Iterator[CheckOutco
     for name, column in counts.contract.columns.items():
         if (broken := column.broken) is not None:
             yield _declared(counts, name, column, broken, limits)
-    yield _balance(counts, limits)
+    yield from _outcomes(counts, limits)
     copies, error = _share(counts.copies, counts.rows), counts.deviation(1)
     yield _outcome("duplicates", _over(copies, error, limits.duplicates, "warn"), None, copies, error)
     for name, column in counts.contract.columns.items():
-        power, error = ranking_power(counts.tables[name], column, counts.noise)
+        power, error = _leak(counts, name, column)
         yield _outcome("leakage", _over(power, error, limits.leakage, "fail", inclusive=True), name, power, error)
 
 
 def _declared(counts: CheckCounts, name: str, column: Column, broken: int, limits: ValidationConfig) -> CheckOutcome:
     """Values that break their declaration: out of bounds, or a name that was not declared."""
-    bad, error = _share(float(counts.tables[name][:, broken].sum()), counts.rows), counts.deviation(2)
-    limit = {"bounds": limits.out_of_bounds, "categories": limits.unknown_categories}[column.breaks]
+    bad = _share(float(counts.tables[name][:, broken].sum()), counts.rows)
+    error = counts.deviation(counts.contract.task.groups)
+    return _broken(column.breaks, name, bad, error, limits)
+
+
+def _broken(breaks: str, name: str, bad: float, error: float, limits: ValidationConfig) -> CheckOutcome:
+    limit = {"bounds": limits.out_of_bounds, "categories": limits.unknown_categories}[breaks]
     status = _over(bad, error, limit, "fail")
     if status == "ok":
         status = _over(bad, error, 0.0, "warn")
-    return _outcome(column.breaks, status, name, bad, error)
+    return _outcome(breaks, status, name, bad, error)
 
 
-def _balance(counts: CheckCounts, limits: ValidationConfig) -> CheckOutcome:
-    positive = _share(counts.positives, counts.rows)
-    minority, error = min(positive, 1 - positive), counts.deviation(1)
+def _outcomes(counts: CheckCounts, limits: ValidationConfig) -> Iterator[CheckOutcome]:
+    """Outcomes that break their declaration, and classes that hardly occur."""
+    task = counts.contract.task
+    if task.broken is not None:
+        bad = _share(float(counts.sizes[task.broken - 1]), counts.rows)
+        yield _broken(task.breaks, task.column, bad, counts.deviation(1), limits)
+    if not task.balanced:
+        return
+    others = [_share(float(size), counts.rows) for group, size in enumerate(counts.sizes, 1) if group != task.broken]
+    first = max(0.0, 1 - sum(others) - (0.0 if task.broken is None else bad))
+    shares = [first, *others]
+    classes, error = len(shares), counts.deviation(1)
+    rarest, rest = min(shares), 1 - max(shares)
     status: Status = "ok"
-    if minority + CERTAIN * error < limits.minority_share:
+    limit = limits.minority_share * 2 / classes
+    if rarest + CERTAIN * error < limit:
         status = "warn"
-    if minority <= CERTAIN * error and CERTAIN * error < limits.minority_share / 2:
+    if rest <= CERTAIN * error and CERTAIN * error < limit / 2:
         status = "fail"  # one class alone, as far as can be told
-    return _outcome("label-balance", status, counts.contract.label.column, minority, error)
+    yield _outcome("label-balance", status, task.column, rarest, error)
+
+
+def _leak(counts: CheckCounts, name: str, column: Column) -> tuple[float, float]:
+    """How well the column alone tells two groups of outcomes apart, or one class from all others."""
+    task, table = counts.contract.task, counts.tables[name]
+    kept = [group for group in range(task.groups) if group != task.broken]
+    if len(kept) == 2:
+        return ranking_power(table[kept], column, counts.noise)
+    # The counts of all other classes together have the noise of each.
+    noise = counts.noise * math.sqrt(len(kept) - 1)
+    against = [np.stack([table[[k for k in kept if k != group]].sum(axis=0), table[group]]) for group in kept]
+    return max(ranking_power(two, column, noise) for two in against)
 
 
 def ranking_power(table: Floats, column: Column, noise: float) -> tuple[float, float]:
-    """ROC-AUC of the label ranked by this column alone, in its better direction, and one standard error of it.
+    """ROC-AUC of the outcome ranked by this column alone, in its better direction, and one standard error of it.
 
+    table: counts [2, cells] of the records without it and with it.
     Cells that are lost in the noise are taken together: sorted by their share of positives they would rank by it.
     """
     kept = table[:, : column.ranking]

@@ -93,10 +93,10 @@ class Home:
     def permit_data(self, data: DataContract | FeatureSpec, holdout: float) -> None:
         """Raise ForbiddenColumn or ContractRefused for what the owner does not let a run have: columns, a label, or
         another part of the records than the owner holds out."""
-        self.policy.permit_columns([*data.columns, data.label.column])
+        self.policy.permit_columns([*data.columns, data.task.column])
         if self.contract is None:
             return
-        refused = list(self.contract.refusals(data.columns, data.label))
+        refused = list(self.contract.refusals(data.columns, data.task))
         if holdout != self.contract.holdout:
             refused.append(f"it holds out {holdout:g} of the records, not {self.contract.holdout:g}")
         self.policy.permit_rows(self.contract.min_rows)

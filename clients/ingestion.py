@@ -64,7 +64,7 @@ def ingest(home: Home, request: IngestRequest, blobs: Blobs) -> tuple[IngestRepl
 
 def check_columns(source: pd.DataFrame, contract: DataContract) -> None:
     """Raise ColumnMissing unless the source has every column of the contract."""
-    missing = [name for name in (*contract.columns, contract.label.column) if name not in source]
+    missing = [name for name in (*contract.columns, contract.task.column) if name not in source]
     if missing:
         raise ColumnMissing(
             f"the data source has no column {', '.join(missing)}",
@@ -102,7 +102,7 @@ def load_snapshot(home: Home, snapshot: str) -> Snapshot:
 
 def _typed(source: pd.DataFrame, contract: DataContract) -> pd.DataFrame:
     columns: dict[str, object] = {name: column.typed(source[name]) for name, column in contract.columns.items()}
-    columns[contract.label.column] = texts(source[contract.label.column])
+    columns[contract.task.column] = texts(source[contract.task.column])
     frame = pd.DataFrame(columns)
     words = {name: "str" for name in frame if not pd.api.types.is_numeric_dtype(frame[name].dtype)}
     return frame.astype(words)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipeline.language.config import ClientPrivacy, Privacy, RecordPrivacy, TrainingConfig
 from pipeline.language.protocol import AskedShares
+from pipeline.language.settings.privacy import ClientPrivacy, Privacy, RecordPrivacy
+from pipeline.language.settings.training import TrainingConfig
 from privacy.accounting import Release, calibrate
 from privacy.errors import BudgetExhausted, ProtocolError
 from privacy.ledger import Ledger
@@ -70,15 +71,18 @@ def make_plan(
 
 
 def evaluation_of(
-    privacy: Privacy, training: TrainingConfig, shares: AskedShares | None, beside: tuple[Release, ...]
+    privacy: Privacy, training: TrainingConfig, shares: AskedShares | None, beside: tuple[Release, ...], norm: float
 ) -> tuple[Release, NoiseShares | None]:
-    """What the evaluation releases, and at client level how its noise is divided. Raises PlanInvalid, ProtocolError."""
+    """What the evaluation releases, and at client level how its noise is divided. norm: of what one record adds.
+
+    Raises PlanInvalid, ProtocolError.
+    """
     if isinstance(privacy, ClientPrivacy):
         plan = make_plan(privacy, training, 1, shares)
-        return plan.evaluation(), plan.shares
+        return plan.evaluation(norm), plan.shares
     if privacy == "none":
         return counts_release(None, 0.0), None
-    return counts_release(privacy.epsilon, privacy.delta, beside), None
+    return counts_release(privacy.epsilon, privacy.delta, beside, norm), None
 
 
 def whole_run(privacy: Privacy) -> list[Charge]:
@@ -88,12 +92,12 @@ def whole_run(privacy: Privacy) -> list[Charge]:
     return [Charge([Release("gaussian", calibrate(privacy.epsilon, privacy.delta, 1.0, 1))])]
 
 
-def charges(plan: DPPlan, holdout: float, basis: str) -> list[Charge]:
+def charges(plan: DPPlan, holdout: float, basis: str, norm: float) -> list[Charge]:
     """What the rounds and the evaluation will charge. Training and held-out records are disjoint; a client is one."""
     if plan.unit == "client":
-        return [Charge([plan.run(), plan.evaluation()])]
+        return [Charge([plan.run(), plan.evaluation(norm)])]
     training, held_out = Population(holdout, 1.0, basis), Population(0.0, holdout, basis)
-    return [Charge([plan.run()], training), Charge([plan.evaluation()], held_out)]
+    return [Charge([plan.run()], training), Charge([plan.evaluation(norm)], held_out)]
 
 
 def afford(ledger: Ledger, privacy: Privacy, wanted: list[Charge], at: Callable[[Privacy], list[Charge]]) -> None:

@@ -10,7 +10,7 @@ from typing import Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from pipeline.kinds import Frozen
-from pipeline.language.config import Privacy
+from pipeline.language.settings.privacy import Privacy
 from privacy.errors import (
     ActionForbidden,
     BudgetExhausted,
@@ -58,6 +58,11 @@ class ClientPolicy(Frozen):
     max_parameters: int = Field(
         100_000_000, ge=1, description="Largest model this client trains: more parameters can remember more."
     )
+    allowed_kinds: tuple[str, ...] = Field(
+        (),
+        description="Classes installed here that a run may name, as `package.module:Class`: models, columns, tasks. "
+        "The built-in ones are allowed.",
+    )
     forbidden_columns: tuple[str, ...] = Field((), description="Columns that never enter, whatever the contract says.")
 
     @model_validator(mode="after")
@@ -88,7 +93,7 @@ class ClientPolicy(Frozen):
         if parameters > self.max_parameters:
             raise ActionForbidden(
                 f"a model of {parameters:,} parameters; this client's policy allows {self.max_parameters:,}",
-                remedy="Make model.hidden smaller.",
+                remedy="Make the model smaller.",
                 travels=True,
             )
 

@@ -23,10 +23,10 @@ from privacy.population import Population
 
 @dataclass(frozen=True)
 class Split:
-    """One split of the preprocessed data: features [rows, width], labels [rows], and the records it consists of."""
+    """One split of the preprocessed data: features [rows, width], targets [rows], and the records it consists of."""
 
     features: Matrix
-    labels: Matrix
+    targets: Matrix
     population: Population
 
 
@@ -47,7 +47,7 @@ class Features:
         arrays = load_file(self.folder / "data.safetensors")
         cut = int(np.searchsorted(arrays["places"], holdout))
         rows = slice(cut, None) if which == "training" else slice(None, cut)
-        return Split(arrays["features"][rows], arrays["labels"][rows], self.population(which, holdout))
+        return Split(arrays["features"][rows], arrays["targets"][rows], self.population(which, holdout))
 
 
 def preprocess(home: Home, request: PreprocessRequest, blobs: Blobs) -> tuple[PreprocessReply, Blobs]:
@@ -59,7 +59,7 @@ def preprocess(home: Home, request: PreprocessRequest, blobs: Blobs) -> tuple[Pr
     if not (folder / "manifest.json").exists():
         arrays = {
             "features": request.spec.matrix(snapshot.frame),
-            "labels": request.spec.labels(snapshot.frame),
+            "targets": request.spec.targets(snapshot.frame),
             "places": snapshot.frame[PLACE].to_numpy(dtype=np.float64),
         }
         write_atomically(folder / "data.safetensors", save(arrays))
@@ -81,6 +81,6 @@ def find_features(home: Home, features: str, spec: FeatureSpec, holdout: float) 
         raise home.snapshots.outdated()
     manifest = read_json(found)
     home.snapshots.current(str(manifest["snapshot"]))
-    if FeatureSpec.model_validate(manifest["spec"]) != spec:
+    if manifest["spec"] != spec.model_dump(mode="json"):
         raise ProtocolError("the features were made by another spec than the request names", travels=True)
     return Features(found.parent, str(manifest["basis"]))

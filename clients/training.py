@@ -17,25 +17,28 @@ from clients.execution import ExecutionState, GlobalModel, blob, sealed_once
 from clients.home import Home
 from clients.planning import afford, charges, checks_of, make_plan, training_rows
 from clients.preprocessing import Split, find_features
-from pipeline.language.config import Privacy
 from pipeline.language.noise import SumTerms
 from pipeline.language.packing import Blobs, weights_from
 from pipeline.language.protocol import TrainReply, TrainRequest
-from pipeline.learning.models import mlp as models
-from pipeline.learning.models.mlp import Weights
+from pipeline.language.settings.privacy import Privacy
+from pipeline.learning.models.net import PROBED, Net, Weights
 from privacy.accounting import Release
-from privacy.dpsgd import Optimisation, flat, load_flat, train_round
-from privacy.errors import ProtocolError, RoundLost
+from privacy.dpsgd import Optimisation, train_round
+from privacy.errors import KindDiffers, ProtocolError, RoundLost
 from privacy.noise import SecureNoise
+from privacy.parameters import flat
 from privacy.plan import DPPlan
 from privacy.population import EVERYONE, Charge, Population
+from privacy.probing import probe
 from privacy.statement import agreed, basis_of
 
 
 def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[TrainReply, Blobs]:
     """Raises BudgetExhausted, PlanInvalid, CohortTooSmall, SumRejected, RoundLost, LedgerRolledBack, ProtocolError."""
-    home.policy.permit_model(models.parameter_count(request.model, request.spec.width))
+    net = request.model.net(request.spec.shape, request.spec.task.outputs, request.training.seed)
+    home.policy.permit_model(net.parameters)
     home.policy.permit_privacy(request.privacy)
+    _permit_parts(net, request)
     state = ExecutionState(home, request.execution)
     charge = f"{request.execution}/train/{request.round}"
     home.show_ledger(request.seen)
@@ -47,7 +50,8 @@ def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[T
     plan = fixed or _plan(home, request, population, beside)
     noise = state.membership.agreed_noise(request.attempt, plan.shares)
     state.refuse_if_closed()
-    before = state.advance(_current(state, request, blobs), request.sums, blobs, request.encryption.bound)
+    bound, server = request.encryption.bound, request.training.server
+    before = state.advance(_current(state, net, blobs), request.sums, blobs, bound, server)
     terms = agreed(before.basis, noise)
     statement = state.membership.statement("train", request.round, request.attempt, terms)
     holder = state.membership.holder(request.attempt.generation)
@@ -61,13 +65,15 @@ def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[T
         raise ProtocolError(f"round {request.round} of {plan.rounds}", travels=True)
     holder.permit(statement)
 
+    if fixed is None and not net.checked:
+        probe(net.module(before.weights), torch.from_numpy(net.examples(PROBED)), request.spec.task.outputs)
     home.ledger.reserve(charge, [plan.round()], EVERYONE if plan.shares else population)
     if fixed is None:
         state.save_model(before)
         state.note_beside(beside)
         state.fix_plan(plan, settings)
     split = features.split("training", request.holdout)
-    moved = _trained(state, request, before, plan, split) - before.weights.astype(np.float64)
+    moved = _trained(state, request, net, before, plan, split) - before.weights.astype(np.float64)
     if plan.shares:
         update = holder.noised(moved.astype(np.float64), statement, plan.shares, SecureNoise())
     else:
@@ -84,20 +90,33 @@ def settings_of(request: TrainRequest) -> str:
     return hashlib.sha256(fixed.encode()).hexdigest()
 
 
-def _trained(state: ExecutionState, request: TrainRequest, before: GlobalModel, plan: DPPlan, split: Split) -> Weights:
+def _permit_parts(net: Net, request: TrainRequest) -> None:
+    """Raise KindDiffers unless what of the model is not trained is here what it is at the coordinator."""
+    if net.frozen != request.frozen:
+        raise KindDiffers(
+            f"the parameters of {request.model.kind} that are not trained are not those of the coordinator",
+            remedy="Install the same files on both sides, and make the same module everywhere.",
+            travels=True,
+        )
+
+
+def _trained(
+    state: ExecutionState, request: TrainRequest, net: Net, before: GlobalModel, plan: DPPlan, split: Split
+) -> Weights:
     """All weights after this round's local training; the personal ones are kept."""
-    weights, shared = before.weights.copy(), models.shared_count(request.model, request.spec.width)
-    if request.model.personal_layers and (own := state.personal()) is not None:
+    weights, shared = before.weights.copy(), net.shared
+    if shared < net.parameters and (own := state.personal()) is not None:
         weights[shared:] = own
-    module = models.build(request.model, request.spec.width)
-    load_flat(module, weights)
+    module = net.module(weights)
     elapsed = (request.round - 1) / request.training.rounds
     rate = request.training.learning_rate * (1 - request.training.decay * elapsed)
-    optimisation = Optimisation(rate, request.training.momentum, request.training.proximal)
-    features, labels = torch.from_numpy(split.features), torch.from_numpy(split.labels)
-    train_round(module, features, labels, plan, optimisation, SecureNoise())
+    training, examples = request.training, torch.from_numpy(net.examples(PROBED))
+    optimisation = Optimisation(rate, training.momentum, training.proximal, training.optimizer)
+    features, targets = torch.from_numpy(split.features), torch.from_numpy(split.targets)
+    losses = request.spec.task.losses
+    train_round(module, features, targets, losses, plan, optimisation, SecureNoise(), examples)
     trained = flat(module)
-    if request.model.personal_layers:
+    if shared < net.parameters:
         state.save_personal(trained[shared:])
     return trained
 
@@ -105,6 +124,7 @@ def _trained(state: ExecutionState, request: TrainRequest, before: GlobalModel, 
 def _plan(home: Home, request: TrainRequest, population: Population, beside: tuple[Release, ...]) -> DPPlan:
     """The plan of the whole run. Raises BudgetExhausted when the ledger cannot afford it and the evaluation."""
     examples = training_rows(home.policy.rows, request.holdout)
+    norm = request.spec.task.question(4).norm  # the same with any bins
 
     def made(privacy: Privacy) -> DPPlan:
         shares = request.shares
@@ -113,19 +133,18 @@ def _plan(home: Home, request: TrainRequest, population: Population, beside: tup
         return make_plan(privacy, request.training, examples, shares, beside if privacy == request.privacy else ())
 
     def wanted(privacy: Privacy) -> list[Charge]:
-        return charges(made(privacy), request.holdout, population.basis)
+        return charges(made(privacy), request.holdout, population.basis, norm)
 
     plan = made(request.privacy)
     afford(home.ledger, request.privacy, wanted(request.privacy), wanted)
     return plan
 
 
-def _current(state: ExecutionState, request: TrainRequest, blobs: dict[str, bytes]) -> GlobalModel:
+def _current(state: ExecutionState, net: Net, blobs: dict[str, bytes]) -> GlobalModel:
     """The model this client has, or the initial one: kept once its first round was charged."""
     if model := state.model():
         return model
     if "initial" not in blobs:
         raise ProtocolError("this client has lost its model of the execution", travels=True)
-    count = models.parameter_count(request.model, request.spec.width)
     initial = blob(blobs, "initial")
-    return GlobalModel(weights_from(initial, count), 0, basis_of(initial))
+    return GlobalModel(weights_from(initial, net.parameters), 0, basis_of(initial))

@@ -22,11 +22,9 @@ from clients.planning import afford, checks_of, whole_run
 from pipeline.host.files import read_json, write_atomically
 from pipeline.language.packing import Blobs
 from pipeline.language.protocol import ValidateReply, ValidateRequest
-from pipeline.learning.cells import text_of
 from pipeline.learning.columns.bounded import CELLS
 from pipeline.learning.columns.column import Column
 from pipeline.learning.contract import DataContract
-from pipeline.learning.features import positives
 from privacy.accounting import Release
 from privacy.noise import Integers, SecureNoise
 from privacy.population import EVERYONE
@@ -49,30 +47,30 @@ class Question:
     def digest(self) -> str:
         """Of all that the counts depend on beside the snapshot: declarations, and no limits."""
         asked = [[name, column.declared] for name, column in self.columns]
-        label = [self.contract.label.column, sorted(map(text_of, self.contract.label.positive))]
-        return hashlib.sha256(json.dumps([CELLS, asked, label]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([CELLS, asked, self.contract.task.declared]).encode()).hexdigest()
 
     def count(self, home: Home, snapshot: str) -> Integers:
-        """Exact counts of the snapshot: one record adds one to one count of each column, to that of positives and to
-        that of duplicates."""
-        frame = load_snapshot(home, snapshot).frame.drop(columns=PLACE)
-        positive = positives(self.contract.label, frame[self.contract.label.column])
+        """Exact counts of the snapshot: one record adds one to one count of each column, to that of its group of
+        outcomes unless it is the first, and to that of duplicates."""
+        frame, task = load_snapshot(home, snapshot).frame.drop(columns=PLACE), self.contract.task
+        groups = task.grouped(frame[task.column])
         parts = []
         for name, column in self.columns:
-            cells = np.zeros((2, column.cells), dtype=np.int64)
-            np.add.at(cells, (positive.astype(np.int64), column.counted(frame[name])), 1)
+            cells = np.zeros((task.groups, column.cells), dtype=np.int64)
+            np.add.at(cells, (groups, column.counted(frame[name])), 1)
             parts.append(cells.reshape(-1))
-        copies = frame[[*(name for name, _ in self.columns), self.contract.label.column]].duplicated().sum()
-        return np.concatenate([*parts, np.array([positive.sum(), copies], dtype=np.int64)])
+        copies = frame[[*(name for name, _ in self.columns), task.column]].duplicated().sum()
+        sizes = np.bincount(groups, minlength=task.groups)[1:]
+        return np.concatenate([*parts, sizes, np.array([copies])]).astype(np.int64)
 
     def read(self, counts: Integers, noise: float) -> CheckCounts:
         """The counts by column."""
-        tables, at = {}, 0
+        tables, at, groups = {}, 0, self.contract.task.groups
         for name, column in self.columns:
-            end = at + 2 * column.cells
-            tables[name] = counts[at:end].reshape(2, column.cells).astype(np.float64)
+            end = at + groups * column.cells
+            tables[name] = counts[at:end].reshape(groups, column.cells).astype(np.float64)
             at = end
-        return CheckCounts(self.contract, tables, float(counts[-2]), float(counts[-1]), noise)
+        return CheckCounts(self.contract, tables, counts[at:-1].astype(np.float64), float(counts[-1]), noise)
 
 
 def validate(home: Home, request: ValidateRequest, blobs: Blobs) -> tuple[ValidateReply, Blobs]:
@@ -101,7 +99,7 @@ def _owned(home: Home, asked: DataContract) -> DataContract:
     if home.contract is None:
         return asked
     columns = {name: home.contract.columns[name] for name in asked.columns}
-    return asked.model_copy(update={"columns": columns, "label": home.contract.label})
+    return asked.model_copy(update={"columns": columns, "task": home.contract.task})
 
 
 def _answered(folder: Path, question: Question, release: Release) -> tuple[Integers, float] | None:

@@ -13,9 +13,11 @@ from pipeline.engine.graph import Dag
 from pipeline.engine.progress import Notice, Progress, RunPlanned, in_turn
 from pipeline.engine.scheduler import run as run_graph
 from pipeline.federation.clients import Admitted, Clients
+from pipeline.kinds import INSTALLED
 from pipeline.language.config import Config
 from pipeline.stages.blessing import blessing
 from pipeline.stages.deployment import deployment
+from pipeline.stages.design import design
 from pipeline.stages.enrolment import enrolment
 from pipeline.stages.evaluation import evaluation
 from pipeline.stages.ingestion import ingestion
@@ -51,7 +53,18 @@ class Outcome:
 def lifecycle_dag() -> Dag:
     """The linted graph of the lifecycle."""
     return Dag(
-        [enrolment, ingestion, validation, preprocessing, training, evaluation, blessing, registration, deployment],
+        [
+            design,
+            enrolment,
+            ingestion,
+            validation,
+            preprocessing,
+            training,
+            evaluation,
+            blessing,
+            registration,
+            deployment,
+        ],
         sections=Config.model_fields,
         tools={"clients": Clients, "journal": Journal, "store": ArtifactStore, "registry": Registry},
     )
@@ -137,7 +150,7 @@ def run_lifecycle(
         return None
 
     def value(name: str, kind: type[Value]) -> Value:
-        return kind.model_validate_json(store.get(made[name]))
+        return kind.model_validate_json(store.get(made[name]), context=INSTALLED)
 
     return Outcome(
         run=run,

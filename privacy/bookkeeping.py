@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import get_args
 
 import torch
 from torch import nn
 from torch.nn.grad import conv2d_weight
 
-Layer = nn.Linear | nn.Conv2d
+Layer = nn.Linear | nn.Conv2d | nn.Embedding | nn.LayerNorm | nn.GroupNorm
 
 SCALE = 2.0**30
 """Gradients are computed so many times larger, exactly: the square of 1e-23 is zero in float32, and times the square of
@@ -25,12 +26,17 @@ an input of 1e19 that would hide a norm of 1e-4 from clipping. Norms above 1e10 
 """
 
 
+_PAIRS = 16_000_000
+"""Pairs of words that are compared at a time."""
+
+
 class LayerReused(Exception):
     """A layer is used twice in one pass: its norm is not that of one product."""
 
 
 class Bookkeeper:
-    """Gradients of a model whose every parameter belongs to a Linear layer or an ungrouped 2-d convolution.
+    """Gradients of a model whose every trained parameter belongs to a Linear layer, an ungrouped 2-d convolution, an
+    embedding, or a normalisation within a record.
 
     It watches the model's layers until it is closed.
     """
@@ -57,16 +63,21 @@ class Bookkeeper:
         layers = [layer for layer in model.modules() if _trained(layer)]
         own = [id(p) for layer in layers for p in layer.parameters(recurse=False)]
         return len(own) == len(set(own)) and all(
-            type(layer) in (nn.Linear, nn.Conv2d)
+            type(layer) in get_args(Layer)
             and all(p.requires_grad for p in layer.parameters(recurse=False))
-            and (not isinstance(layer, nn.Conv2d) or _plain(layer))
+            and _plain(layer)
             for layer in layers
         )
 
-    def clipped_sum(self, features: torch.Tensor, labels: torch.Tensor, loss: nn.Module) -> None:
+    def clipped_sum(
+        self,
+        features: torch.Tensor,
+        targets: torch.Tensor,
+        losses: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    ) -> None:
         """Set every parameter's `grad` to the sum over the batch of gradients clipped to `clipping_norm` each.
 
-        loss: with reduction `none`. A sample whose gradient is not finite contributes nothing. Raises
+        losses: of outputs and targets, one a record. A record whose gradient is not finite contributes nothing. Raises
         LayerReused.
         """
         self._inputs.clear()
@@ -74,7 +85,7 @@ class Bookkeeper:
         for p in self._parameters:
             p.grad = None
         with self._frozen():
-            each = loss(self._model(features).squeeze(1), labels)
+            each = losses(self._model(features), targets)
             layers = list(self._outputs)
             gradients = torch.autograd.grad(each, list(self._outputs.values()), torch.full_like(each, SCALE))
         with torch.no_grad():
@@ -124,12 +135,22 @@ def _trained(layer: nn.Module) -> bool:
     return any(p.requires_grad for p in layer.parameters(recurse=False))
 
 
-def _plain(layer: nn.Conv2d) -> bool:
-    return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+def _plain(layer: nn.Module) -> bool:
+    """Whether it has none of the settings under which its gradient is another one."""
+    if isinstance(layer, nn.Conv2d):
+        return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    if isinstance(layer, nn.Embedding):
+        return layer.max_norm is None and not layer.scale_grad_by_freq and not layer.sparse
+    return True
 
 
 def _squared_norms(layer: Layer, inputs: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """Squared norm [batch] of each sample's gradient of this layer's parameters."""
+    """Squared norm [batch] of each record's gradient of this layer's parameters."""
+    if isinstance(layer, nn.Embedding):
+        return _embedding_norms(layer, inputs, gradient)
+    if isinstance(layer, nn.LayerNorm | nn.GroupNorm):
+        parts = [each.flatten(1).square().sum(1) for each in _norm_gradients(layer, inputs, gradient)]
+        return functools.reduce(torch.add, parts)
     if inputs.dim() == 2:
         of_inputs: torch.Tensor = torch.linalg.vector_norm(inputs, dim=1).square_()
         of_gradient: torch.Tensor = torch.linalg.vector_norm(gradient, dim=1).square_()
@@ -152,7 +173,47 @@ def _as_positions(layer: Layer, inputs: torch.Tensor, gradient: torch.Tensor) ->
     return patches.transpose(1, 2), gradient.flatten(2).transpose(1, 2)
 
 
+def _embedding_norms(layer: nn.Embedding, ids: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """A word that comes twice in a record has one gradient, the sum of both."""
+    ids, gradient = ids.reshape(len(ids), -1), gradient.reshape(len(ids), -1, layer.embedding_dim)
+    if layer.padding_idx is not None:
+        gradient = gradient * (ids != layer.padding_idx).unsqueeze(2)
+    at_once = max(1, _PAIRS // max(1, ids.shape[1] ** 2))
+    parts = []
+    for at in range(0, len(ids), at_once):
+        words, g = ids[at : at + at_once], gradient[at : at + at_once]
+        parts.append(((g @ g.transpose(1, 2)) * (words.unsqueeze(1) == words.unsqueeze(2))).sum((1, 2)))
+    # The same sum as a square in exact numbers; rounded it may be a little below zero.
+    return torch.cat(parts).clamp(min=0.0)
+
+
+def _norm_gradients(
+    layer: nn.LayerNorm | nn.GroupNorm, inputs: torch.Tensor, gradient: torch.Tensor
+) -> list[torch.Tensor]:
+    """Each record's gradients [batch, ...] of weight and, where there is one, bias: they are small."""
+    if isinstance(layer, nn.LayerNorm):
+        normal = nn.functional.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
+        summed = list(range(1, inputs.dim() - len(layer.normalized_shape)))
+    else:
+        normal = nn.functional.group_norm(inputs, layer.num_groups, eps=layer.eps)
+        summed = list(range(2, inputs.dim()))
+    both = [normal * gradient, gradient] if layer.bias is not None else [normal * gradient]
+    return [each.sum(summed) if summed else each for each in both]
+
+
 def _set_gradients(layer: Layer, inputs: torch.Tensor, gradient: torch.Tensor, factors: torch.Tensor) -> None:
+    if isinstance(layer, nn.LayerNorm | nn.GroupNorm):
+        for p, each in zip((layer.weight, layer.bias), _norm_gradients(layer, inputs, gradient), strict=False):
+            p.grad = torch.einsum("i,i...", factors, each)
+        return
+    if isinstance(layer, nn.Embedding):
+        scaled = gradient.reshape(len(inputs), -1, layer.embedding_dim) * factors.view(-1, 1, 1)
+        ids = inputs.reshape(len(inputs), -1)
+        if layer.padding_idx is not None:
+            scaled = scaled * (ids != layer.padding_idx).unsqueeze(2)
+        summed = torch.zeros_like(layer.weight)
+        layer.weight.grad = summed.index_add_(0, ids.reshape(-1), scaled.reshape(-1, layer.embedding_dim))
+        return
     if isinstance(layer, nn.Linear) and inputs.dim() == 2:
         if layer.out_features < layer.in_features:
             layer.weight.grad = (gradient * factors.unsqueeze(1)).T @ inputs

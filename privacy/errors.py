@@ -1,11 +1,11 @@
 """The tree of errors every room raises from, and the exit code of each branch.
 
     SottovoceError (1)
-    |-- ConfigError (2)         ConfigUnknownKey
+    |-- ConfigError (2)         ConfigUnknownKey  KindMissing  KindUnfit  KindDiffers
     |-- DataError (3)           SourceMissing  ColumnMissing  ContractViolated  ContractRefused  TooFewRows
     |                           ForbiddenColumn  SourceChanged
     |-- PrivacyError (4)        PlanInvalid  BudgetExhausted  ReplayRefused  SumRejected  SecretExposed  ActionForbidden
-    |   |                       KeyMismatch  ClientUnknown
+    |   |                       KeyMismatch  ClientUnknown  KindNotAllowed
     |   `-- LedgerError         LedgerMissing  LedgerCorrupt  LedgerRolledBack  LedgerNewer
     |-- FederationError (5)     CohortTooSmall  ProtocolError  VersionMismatch  RevealDisagreement
     |                           RoundLost  ClientFailed
@@ -64,6 +64,18 @@ class ConfigError(SottovoceError):
 
 class ConfigUnknownKey(ConfigError):
     headline = "a configuration or policy file has an unknown key"
+
+
+class KindMissing(ConfigError):
+    headline = "a class that the configuration names is not installed"
+
+
+class KindUnfit(ConfigError):
+    headline = "a class that the configuration names is of no use there"
+
+
+class KindDiffers(ConfigError):
+    headline = "the code of a class is not the same at client and coordinator"
 
 
 class DataError(SottovoceError):
@@ -134,6 +146,10 @@ class KeyMismatch(PrivacyError):
 
 class ClientUnknown(PrivacyError):
     headline = "the roster names a client that the owner of this one does not know"
+
+
+class KindNotAllowed(PrivacyError):
+    headline = "the client's policy does not allow a class that the run names"
 
 
 class LedgerError(PrivacyError):

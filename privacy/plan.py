@@ -201,25 +201,27 @@ class DPPlan:
             return self._updates(self.rounds)
         return self.steps(self.steps_per_round * self.rounds)
 
-    def evaluation(self) -> Release:
-        """The release of counts on the held-out rows.
+    def evaluation(self, norm: float = 1.0) -> Release:
+        """The release of whole numbers on the held-out rows, of which one record changes as many as `norm` says.
 
         At record level those rows took no part in training, so they have the whole (epsilon, delta) to themselves and
         to what is beside.
         """
         if self.unit == "client":
             return self._updates(1)
-        return counts_release(None if self.unit == "none" else self.epsilon, self.delta, self.beside)
+        return counts_release(None if self.unit == "none" else self.epsilon, self.delta, self.beside, norm)
 
     def _updates(self, count: int) -> Release:
         return Release("gaussian", self.noise_multiplier, 1.0, count, "client")
 
 
-def counts_release(epsilon: float | None, delta: float, beside: tuple[Release, ...] = ()) -> Release:
-    """Counts of which one record changes one by one; None: without noise. Raises PlanInvalid."""
+def counts_release(epsilon: float | None, delta: float, beside: tuple[Release, ...] = (), norm: float = 1.0) -> Release:
+    """Whole numbers that one record changes by a vector of an L2 norm of at most `norm`: by 1 it changes one of them,
+    and the noise is the discrete Gaussian; else it is a Gaussian, rounded. None: without noise. Raises PlanInvalid."""
     if epsilon is None:
         return Release("none", 0.0)
-    return Release("discrete-gaussian", calibrate(epsilon, delta, 1.0, 1, "discrete-gaussian", beside))
+    mechanism: Mechanism = "discrete-gaussian" if norm == 1 else "gaussian"
+    return Release(mechanism, calibrate(epsilon, delta, 1.0, 1, mechanism, beside))
 
 
 def checks_release(epsilon: float | None, delta: float, share: float, touched: int) -> Release:

@@ -18,7 +18,6 @@ from pipeline.engine.cluster import ray_engine
 from pipeline.language.config import Config
 from pipeline.language.configfile import load_config
 from pipeline.learning.features import FeatureSpec
-from pipeline.learning.models.mlp import parameter_count
 from pipeline.lifecycle import Outcome, Part, run_lifecycle
 from pipeline.reporting.console import JsonLines
 from pipeline.reporting.report import Report
@@ -63,8 +62,9 @@ def main(grid: Grid, context: Context) -> None:
 def reply_bytes(config: Config, clients: int) -> int:
     """The largest vector that a client of this run sends: its sealed update."""
     layout = Layout.for_cohort(max(2, clients))
-    values = parameter_count(config.model, FeatureSpec.of(config.data).width) + 1
-    coefficients = max(layout.coefficients(values), 2 * config.evaluation.bins)
+    spec = FeatureSpec.of(config.data)
+    values = config.model.net(spec.shape, spec.task.outputs, config.training.seed).parameters + 1
+    coefficients = max(layout.coefficients(values), spec.task.question(config.evaluation.bins).size)
     return max(Format(scheme, layout, Layout.blocks(coefficients)).upload_bytes for scheme in SCHEMES)
 
 

@@ -10,19 +10,18 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 from clients.home import Home
 from clients.policy import ClientPolicy, declared
 from pipeline.host.files import write_atomically
-from pipeline.language.config import Config, SimulationConfig
+from pipeline.kinds import kinds_in
+from pipeline.language.config import Config
+from pipeline.language.settings.simulation import SimulationConfig
 from privacy.errors import ConfigError
 from privacy.masks import DEFAULT_COHORT
 from simulations.datasets import dataset_path
-
-MARK = "dataset.json"
+from simulations.sources import MARK, source_of, write_sources
 
 
 def prepare_homes(config: Config, folder: Path) -> dict[str, Path]:
@@ -38,11 +37,11 @@ def prepare_homes(config: Config, folder: Path) -> dict[str, Path]:
     if mark.exists() and (known := json.loads(mark.read_text()))["identity"] == identity and "rows" in known:
         rows = known["rows"]
     else:
-        # In a process of its own: a large table would stay in this one's memory for the whole run.
-        with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as aside:
-            rows = aside.submit(_write_sources, simulation, folder).result()
+        rows = write_sources(simulation, folder)
         write_atomically(mark, json.dumps({"identity": identity, "rows": rows}).encode())
-    policies = {name: policy_of(config, name, _source(folder, name), count, len(rows)) for name, count in rows.items()}
+    policies = {
+        name: policy_of(config, name, source_of(folder, name), count, len(rows)) for name, count in rows.items()
+    }
     homes = {name: _prepare(folder / name, policy) for name, policy in policies.items()}
     _introduce(homes)
     return homes
@@ -66,6 +65,7 @@ def policy_of(config: Config, name: str, source: Path, rows: int, clients: int) 
         units=("record", "client", *(("none",) if math.isinf(lifetime) else ())),
         min_cohort=config.federation.min_cohort,
         min_rows=config.data.min_rows,
+        allowed_kinds=tuple(sorted({kind.kind for kind in kinds_in(config) if ":" in kind.kind})),
         require_encryption=encrypted,
         require_masks=encrypted and masks,
     )
@@ -87,26 +87,6 @@ def told_policy(homes: Mapping[str, Path]) -> str:
     )
 
 
-def _write_sources(simulation: SimulationConfig, folder: Path) -> dict[str, int]:
-    """Every client's part of the data set as its source file, replaced only when it differs; their rows by name."""
-    from simulations.datasets import load_dataset
-    from simulations.partition import partition
-
-    (folder / MARK).unlink(missing_ok=True)
-    rows = {}
-    for name, frame in partition(load_dataset(simulation.dataset), simulation):
-        source = _source(folder, name)
-        source.parent.mkdir(parents=True, exist_ok=True)
-        temporary = source.with_suffix(".new")
-        frame.to_parquet(temporary, compression="zstd", index=False)
-        if not source.exists() or source.read_bytes() != temporary.read_bytes():
-            temporary.replace(source)
-        else:
-            temporary.unlink()
-        rows[name] = len(frame)
-    return rows
-
-
 def _prepare(root: Path, policy: ClientPolicy) -> Path:
     if not (root / "policy.yaml").exists():
         Home.create(root, policy)
@@ -121,10 +101,6 @@ def _introduce(homes: Mapping[str, Path]) -> None:
     fingerprints = {name: home.identity.public.fingerprint for name, home in clients.items()}
     for home in clients.values():
         home.known_clients.pin(fingerprints)
-
-
-def _source(folder: Path, name: str) -> Path:
-    return folder / name / "source" / "data.parquet"
 
 
 def _identity(simulation: SimulationConfig) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from pipeline.language.config import SimulationConfig
+from pipeline.language.settings.simulation import SimulationConfig
 from privacy.errors import ConfigError
 
 

@@ -22,8 +22,8 @@ from clients.home import Home
 from pipeline.host.services import free_port
 from pipeline.language.card import ClientCard
 from pipeline.learning.features import FeatureSpec
-from pipeline.learning.models import mlp as models
-from pipeline.learning.models.mlp import ModelConfig
+from pipeline.learning.models.layered import Layered
+from pipeline.learning.models.mlp import Mlp
 from pipeline.store.registry import Registry
 from pipeline.store.workspace import Workspace
 from tests.machines import Machine
@@ -157,9 +157,11 @@ class Deployment:
         """Check that the newest version is, bit for bit, what each client that revealed it has made of the sums by
         itself, up to the last one. Who was in the sum of each round."""
         newest = self._newest_version()
-        config = ModelConfig.model_validate_json((newest / "model.json").read_bytes())
+        config = Mlp.model_validate_json((newest / "model.json").read_bytes())
         spec = FeatureSpec.model_validate_json((newest / "features.json").read_bytes())
-        weights = models.from_tensors(config, spec.width, load_file(newest / "weights.safetensors"))
+        net = config.net(spec.shape, spec.task.outputs, 0)
+        assert isinstance(net, Layered)
+        weights = net.from_tensors(load_file(newest / "weights.safetensors"))
         lineage = json.loads((newest / "lineage.json").read_bytes())
         rounds = {int(number): names for number, names in lineage["rounds"].items()}
         made: dict[str, dict[str, GlobalModel]] = {}  # by execution and client

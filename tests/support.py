@@ -21,15 +21,19 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from clients.app import CLIENT_ERROR
 from clients.app import app as client_app
 from clients.home import Home
 from pipeline.engine.progress import ClientExcluded, Event, StageFinished
 from pipeline.host.environment import quiet_environment
-from pipeline.language.config import Config, SimulationConfig
+from pipeline.language.config import Config
 from pipeline.language.configfile import parse
+from pipeline.language.protocol import Action
+from pipeline.language.settings.simulation import SimulationConfig
 from pipeline.lifecycle import WHOLE, Outcome, Part, run_lifecycle
 from pipeline.store.workspace import Workspace
-from simulations.homes import MARK, prepare_homes
+from simulations.homes import prepare_homes
+from simulations.sources import MARK
 
 WARDS = ("east", "north", "south", "west", "centre", "harbour")
 
@@ -79,6 +83,20 @@ def settings(dataset: Path, **changes: Any) -> dict[str, Any]:
         },
     }
     return change(tree, changes)
+
+
+def ask(grid: LocalGrid, action: Action, content: RecordDict, client: int = 0) -> Message:
+    """The reply of one client to one message."""
+    node = sorted(grid.names)[client]
+    (reply,) = grid.send_and_receive([Message(content, node, action.value)])
+    return reply
+
+
+def error(reply: Message) -> tuple[str, str]:
+    """Code and message of an error reply."""
+    assert reply.error.code == CLIENT_ERROR
+    fields = json.loads(reply.error.reason or "")
+    return fields["code"], fields["message"]
 
 
 def change(tree: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

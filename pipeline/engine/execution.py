@@ -20,6 +20,7 @@ from pipeline.engine.cluster import restore_home
 from pipeline.engine.graph import Resources, Stage
 from pipeline.engine.progress import Progress, StageFinished, StageStarted
 from pipeline.host.code import code_digest
+from pipeline.kinds import INSTALLED, codes_of
 from pipeline.store.artifacts import ArtifactStore, Digest
 from pipeline.store.journal import Journal
 from pipeline.store.metadata import Execution, Metadata
@@ -57,9 +58,13 @@ def execute(stage: Stage, inputs: Mapping[str, Digest], context: Context) -> Dig
     result that was paid for, is gone.
     """
     begun, metadata = time.monotonic(), context.metadata
-    values = {name: stage.types[name].model_validate_json(context.store.get(digest)) for name, digest in inputs.items()}
-    parameters = {name: _plain(context.sections[name]) for name in stage.parameters if name in context.sections}
-    code = code_digest(stage.function.__module__)
+    values = {
+        name: stage.types[name].model_validate_json(context.store.get(digest), context=INSTALLED)
+        for name, digest in inputs.items()
+    }
+    sections = [name for name in stage.parameters if name in context.sections]
+    parameters = {name: _plain(context.sections[name]) for name in sections}
+    code = _code(stage, *values.values(), *(context.sections[name] for name in sections))
     key = _key(stage, {name: _seen(stage, values[name], digest) for name, digest in inputs.items()}, parameters, code)
     earlier = metadata.find(key, run=context.run if stage.volatile else None)
     complete = [execution for execution in earlier if execution.state == "COMPLETE"]
@@ -161,6 +166,13 @@ def _in_worker(function: Callable[..., BaseModel], arguments: dict[str, Any]) ->
 
 def _plain(value: Any) -> Any:
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+
+
+def _code(stage: Stage, *values: object) -> str:
+    """Digest of the code of a stage, and of every kind that its values are of."""
+    code = code_digest(stage.function.__module__)
+    kinds = codes_of(*values)
+    return hashlib.sha256(json.dumps([code, kinds], sort_keys=True).encode()).hexdigest() if kinds else code
 
 
 def _key(stage: Stage, inputs: Mapping[str, str], parameters: Mapping[str, Any], code: str) -> str:

@@ -105,13 +105,16 @@ class Clients:
         """Names of the clients that joined."""
         return sorted(self._joined)
 
-    def join(self, expected: int | None = None) -> dict[str, JoinReply]:
-        """Ask every connected node who it is. Waits for `expected` nodes, or at least for the minimum cohort.
+    def join(self, expected: int | None = None, wanted: JoinRequest | None = None) -> dict[str, JoinReply]:
+        """Ask every connected node who it is, and whether it can what is wanted.
+
+        Waits for `expected` nodes, or at least for the minimum cohort.
 
         A node that was lost on the way, and may come back, is waited for as well. Raises CohortTooSmall when fewer
         than the minimum joined. Two nodes with one name: both are excluded.
         """
         enough, deadline = expected or self.min_cohort, time.monotonic() + self.timeout
+        request = wanted or JoinRequest(version=own_version())
         labels: dict[str, int] = {}
         asked: Asked[JoinReply] = Asked()
         while True:
@@ -119,7 +122,7 @@ class Clients:
             labels |= nodes
             again = {label: node for label, node in nodes.items() if label not in asked.clients}
             asked.failures.clear()
-            for item in self._send(Action.JOIN, JoinRequest(version=own_version()), JoinReply, again, {}):
+            for item in self._send(Action.JOIN, request, JoinReply, again, {}):
                 self._sort(item, asked)
             lost = any(failure.code.startswith("flower-") for failure in asked.failures)
             if len(asked.answers) >= enough or not lost or time.monotonic() > deadline:

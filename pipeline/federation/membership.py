@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pipeline.engine.progress import GroupAgreed
 from pipeline.federation.clients import Clients
 from pipeline.kinds import Frozen
-from pipeline.language.config import EncryptionConfig
 from pipeline.language.protocol import Action, Attempt, ClientName, KeysReply, KeysRequest, Purpose
+from pipeline.language.settings.encryption import EncryptionConfig
 from pipeline.store.journal import Journal
 from privacy.errors import CohortTooSmall
 from privacy.group import Terms

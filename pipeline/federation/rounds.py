@@ -9,19 +9,21 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 
 from pipeline.engine.progress import RoundFinished
 from pipeline.federation.clients import Clients
 from pipeline.federation.membership import GroupMembers
 from pipeline.federation.secure_sum import Revealed, SecureSum, Wanted, sum_blobs
-from pipeline.language.config import EncryptionConfig, Privacy, TrainingConfig
 from pipeline.language.noise import SumTerms
 from pipeline.language.packing import Blobs
 from pipeline.language.protocol import Action, Attempt, ClientName, RevealRequest, SumRef, TrainReply, TrainRequest
+from pipeline.language.settings.encryption import EncryptionConfig
+from pipeline.language.settings.privacy import Privacy
+from pipeline.language.settings.training import TrainingConfig
 from pipeline.learning.features import FeatureSpec
-from pipeline.learning.models import mlp as models
-from pipeline.learning.models.mlp import ModelConfig
+from pipeline.learning.models.model import Model
+from pipeline.learning.models.net import Net
 from pipeline.store.journal import Journal
 from privacy.errors import FederationError
 from privacy.statement import agreed, basis_of, next_basis
@@ -44,8 +46,13 @@ class Assignment:
     checks_share: float
     privacy: Privacy
     encryption: EncryptionConfig
-    model: ModelConfig
+    model: Model
     training: TrainingConfig
+
+    @cached_property
+    def net(self) -> Net:
+        """The model for these features and this task."""
+        return self.model.net(self.spec.shape, self.spec.task.outputs, self.training.seed)
 
 
 @dataclass(frozen=True)
@@ -62,13 +69,13 @@ def train(clients: Clients, journal: Journal, keys: Mapping[ClientName, str], as
     A sum that does not verify is dropped by every client alike: its round is lost, the next goes on from before it.
     Raises CohortTooSmall, RevealDisagreement, FederationError when every round was lost.
     """
-    training, spec, model = assignment.training, assignment.spec, assignment.model
+    training, spec, model, net = assignment.training, assignment.spec, assignment.model, assignment.net
     noise = SumTerms.of(assignment.privacy, training, assignment.encryption, clients.min_cohort)
     encryption = noise.encryption
     membership = GroupMembers(clients, journal, encryption, "train")
     membership.establish({name: keys[name] for name in assignment.features})
     group = SecureSum(clients, membership)
-    initial = models.initial_weights(model, spec.width, training.seed).astype("<f4").tobytes()
+    initial = net.initial().astype("<f4").tobytes()
     rounds = Rounds(journal, initial)
 
     @cache
@@ -78,6 +85,7 @@ def train(clients: Clients, journal: Journal, keys: Mapping[ClientName, str], as
             features=assignment.features[client],
             spec=spec,
             model=model,
+            frozen=net.frozen,
             privacy=assignment.privacy,
             shares=noise.shares,
             encryption=encryption,
@@ -98,7 +106,7 @@ def train(clients: Clients, journal: Journal, keys: Mapping[ClientName, str], as
     def blobs(name: str, again: bool) -> Blobs:
         return {} if again else {**rounds.blobs_for(name), **({} if rounds.knows(name) else {"initial": initial})}
 
-    values = models.parameter_count(model, spec.width) + 1  # and the weight
+    values = net.parameters + 1  # and the weight
     while rounds.done < training.rounds:
         begun, number, members = time.monotonic(), rounds.done + 1, len(membership.members)
         total = group.collect(
@@ -136,6 +144,7 @@ def train(clients: Clients, journal: Journal, keys: Mapping[ClientName, str], as
                 what="model",
                 sums=rounds.unseen_by(name) or rounds.last(),
                 bound=encryption.bound,
+                server=training.server,
                 count=1,
                 certificate=dict(certificate),
             ),

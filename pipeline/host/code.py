@@ -30,7 +30,7 @@ _PARSING = threading.Lock()
 
 
 def code_digest(*modules: str, alone: Iterable[str] = ()) -> str:
-    """SHA-256 over `modules` and all project modules they import, directly or not.
+    """SHA-256 over `modules` and all modules of the project, or of their own package, that they import at any depth.
 
     alone: modules that count without what they import. Raises ModuleNotFoundError when one of either is none.
     """
@@ -45,8 +45,9 @@ def code_digest(*modules: str, alone: Iterable[str] = ()) -> str:
 
 
 def modules_behind(*modules: str) -> frozenset[str]:
-    """Names of the project modules that a digest of `modules` covers: they, what they import, and the packages those
-    are in."""
+    """Names of the modules that a digest of `modules` covers: they, what they import of the project or of the packages
+    that they are in themselves, and the packages those are in."""
+    followed = {*ROOMS, *(name.partition(".")[0] for name in modules)}
     seen: set[str] = set()
     waiting = list(modules)
     while waiting:
@@ -54,7 +55,7 @@ def modules_behind(*modules: str) -> frozenset[str]:
         if name in seen or _is_beside(name) or _file(name) is None:
             continue
         seen.add(name)
-        waiting.extend(imported for imported in _module(name).imports if imported.partition(".")[0] in ROOMS)
+        waiting.extend(imported for imported in _module(name).imports if imported.partition(".")[0] in followed)
         if package := name.rpartition(".")[0]:
             waiting.append(package)
     return frozenset(seen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+from pathlib import Path
 
 
 def quiet_environment() -> None:
@@ -40,3 +41,19 @@ def quiet_environment() -> None:
 def found_cluster() -> bool:
     """Whether RAY_ADDRESS names a cluster that is not ours to stop."""
     return os.environ.get("RAY_ADDRESS") not in (None, "", "local")
+
+
+OWN_CODE = "SOTTOVOCE_OWN_CODE"
+"""Folder of classes that stand beside a configuration: for this process and those it starts."""
+
+
+def admit_own_code(folder: Path) -> None:
+    """Modules in `folder` can be named by a configuration from now on, in this process and those it starts."""
+    os.environ[OWN_CODE] = str(folder.resolve())
+
+
+def find_own_code() -> None:
+    """Look for modules there too: last, so that none of them takes the place of another."""
+    folder = os.environ.get(OWN_CODE)
+    if folder and folder not in sys.path:
+        sys.path.append(folder)

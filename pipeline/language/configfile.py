@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,12 +12,16 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from pipeline.host.environment import admit_own_code
+from pipeline.kinds import INSTALLED, Kind
 from pipeline.language.config import Config
-from privacy.errors import ConfigError, ConfigUnknownKey
+from privacy.errors import ConfigError, ConfigUnknownKey, KindMissing
 
 Model = TypeVar("Model", bound=BaseModel)
 
-_KINDS = ("record", "client", "numeric", "categorical")
+_BESIDE = re.compile(r"(?P<module>[A-Za-z_]\w*)\.py:(?P<class>[A-Za-z_]\w*)")
+
+_KINDS = ("record", "client", "average", "momentum", "adam")
 """Tags that pydantic puts into the place of an error and that nobody wrote into the file."""
 
 
@@ -25,7 +30,27 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     tree = read_yaml(path)
     for override in overrides:
         _override(tree, override)
-    return parse(Config, tree, path.name)
+    return parse(Config, with_own_code(tree, path.parent), path.name)
+
+
+def with_own_code(tree: Any, folder: Path) -> Any:
+    """A kind may be a class in a file beside the configuration, `my_model.py:Net`: then modules there are found.
+
+    Raises KindMissing when there is no such file.
+    """
+    if isinstance(tree, dict):
+        tree = {name: with_own_code(value, folder) for name, value in tree.items()}
+        named = _BESIDE.fullmatch(str(tree.get("kind", "")))
+        if named:
+            if not (folder / f"{named['module']}.py").is_file():
+                raise KindMissing(
+                    f"{folder}/{named['module']}.py: no such file",
+                    remedy="A class of your own stands in a file beside the configuration, or in an installed package.",
+                )
+            admit_own_code(folder)
+            return {**tree, "kind": f"{named['module']}:{named['class']}"}
+        return tree
+    return [with_own_code(value, folder) for value in tree] if isinstance(tree, list) else tree
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -48,7 +73,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse(kind: type[Model], tree: dict[str, Any], source: str) -> Model:
     """`tree` as a `kind`. Raises ConfigUnknownKey or ConfigError naming the setting."""
     try:
-        return kind.model_validate(tree)
+        return kind.model_validate(tree, context=INSTALLED)
     except ValidationError as error:
         raise _explained(kind, error, source) from None
 
@@ -119,7 +144,9 @@ def _settings(kind: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, st
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, type) and issubclass(annotation, Kind) and annotation.BUILT_IN:
+        yield from (annotation.known(name) for name in annotation.BUILT_IN)
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     elif get_origin(annotation) in (Union, types.UnionType, Annotated):
         for part in get_args(annotation):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.language.config import ClientPrivacy, EncryptionConfig, Privacy, TrainingConfig
 from pipeline.language.protocol import AskedShares
+from pipeline.language.settings.encryption import EncryptionConfig
+from pipeline.language.settings.privacy import ClientPrivacy, Privacy
+from pipeline.language.settings.training import TrainingConfig
 from privacy.shares import NoiseShares
 
 

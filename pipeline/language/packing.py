@@ -7,7 +7,7 @@ receiver knows beforehand.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -60,14 +60,19 @@ def size_of(record: RecordDict) -> int:
     return arrays + sum(map(len, small))
 
 
-def unpack(kind: type[Message], record: RecordDict) -> tuple[Message, dict[str, bytes]]:
-    """Flower records as a message of `kind` and its blobs. Raises ProtocolError for anything unexpected."""
+def unpack(
+    kind: type[Message], record: RecordDict, allowed_kinds: Collection[str] = ()
+) -> tuple[Message, dict[str, bytes]]:
+    """Flower records as a message of `kind` and its blobs. allowed_kinds: own classes that it may name.
+
+    Raises ProtocolError for anything unexpected; KindNotAllowed, KindMissing, KindUnfit.
+    """
     try:
         fields = dict(record.config_records["message"])
         text = fields.pop("json")
         if not isinstance(text, str) or len(text) > MAX_JSON:
             raise ValueError("the document is too long")
-        message = kind.model_validate_json(text)
+        message = kind.model_validate_json(text, context={"allowed_kinds": tuple(allowed_kinds)})
         arrays = record.array_records.get("blobs", ArrayRecord())
         if set(fields) & set(arrays):
             raise ValueError("a blob comes twice")

@@ -9,15 +9,19 @@ from __future__ import annotations
 import hashlib
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pipeline.kinds import Frozen
-from pipeline.language.config import EncryptionConfig, EvaluationConfig, Privacy, TrainingConfig, ValidationConfig
+from pipeline.kinds import Frozen, codes_of
+from pipeline.language.settings.encryption import EncryptionConfig
+from pipeline.language.settings.evaluation import EvaluationConfig
+from pipeline.language.settings.privacy import Privacy
+from pipeline.language.settings.training import Average, Server, TrainingConfig
+from pipeline.language.settings.validation import ValidationConfig
 from pipeline.learning.contract import DataContract
 from pipeline.learning.features import FeatureSpec
-from pipeline.learning.models.mlp import ModelConfig
+from pipeline.learning.models.model import Model
 
 
 class Action(StrEnum):
@@ -52,13 +56,24 @@ Printable = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f
 
 CodeDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
+
+def _codes(fields: dict[str, Any]) -> dict[str, str]:
+    return codes_of(*fields.values())
+
+
+Codes = Annotated[dict[str, CodeDigest], Field(description="Digest of the code of every kind that is named.")]
+
 HexSignature = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 
 
 class JoinRequest(Frozen):
-    """Who are you, and which data do you hold?"""
+    """Who are you, which data do you hold, and can you do this? Whoever lacks a class that is named says so now."""
 
     version: str = Field(description="Version of the coordinator.")
+    contract: DataContract | None = None
+    model: Model | None = None
+    parameters: int = Field(0, ge=0, description="How many of the model are trained.")
+    code: Codes = Field(default_factory=_codes)
 
 
 class JoinReply(Frozen):
@@ -94,6 +109,7 @@ class IngestRequest(Frozen):
     """Take a snapshot of the contract's columns."""
 
     contract: DataContract
+    code: Codes = Field(default_factory=_codes)
 
 
 class IngestReply(Frozen):
@@ -107,6 +123,7 @@ class ValidateRequest(Frozen):
     checks: ValidationConfig
     privacy: Privacy
     snapshot: Digest
+    code: Codes = Field(default_factory=_codes)
 
 
 class CheckOutcome(Frozen):
@@ -131,6 +148,7 @@ class PreprocessRequest(Frozen):
     spec: FeatureSpec
     snapshot: Digest
     holdout: float = Field(gt=0, lt=1)
+    code: Codes = Field(default_factory=_codes)
 
 
 class PreprocessReply(Frozen):
@@ -172,8 +190,9 @@ class TrainRequest(Frozen):
     execution: ExecutionId
     features: Digest
     spec: FeatureSpec
-    model: ModelConfig
+    model: Model
     privacy: Privacy
+    frozen: str = Field("", max_length=64, description="Digest of what of the model is not trained; empty: nothing.")
     shares: AskedShares | None = Field(description="At client level: the cohort's noise.")
     encryption: EncryptionConfig
     training: TrainingConfig
@@ -183,6 +202,7 @@ class TrainRequest(Frozen):
     attempt: Attempt
     sums: tuple[SumRef, ...] = Field(description="Sums of the rounds this client has not applied yet.")
     seen: LedgerHead | None = Field(description="The newest head of its ledger that this client published.")
+    code: Codes = Field(default_factory=_codes)
 
 
 class TrainReply(Frozen):
@@ -197,7 +217,7 @@ class EvaluateRequest(Frozen):
     execution: ExecutionId
     features: Digest
     spec: FeatureSpec
-    model: ModelConfig
+    model: Model
     privacy: Privacy
     encryption: EncryptionConfig
     training: TrainingConfig
@@ -208,6 +228,7 @@ class EvaluateRequest(Frozen):
     basis: Digest = Field(description="Stands for the weights: all clients of the sum evaluate the same.")
     attempt: Attempt
     seen: LedgerHead | None = Field(description="The newest head of its ledger that this client published.")
+    code: Codes = Field(default_factory=_codes)
 
 
 class EvaluateReply(Frozen):
@@ -229,6 +250,7 @@ class RevealRequest(Frozen):
     what: Literal["model", "counts"]
     sums: tuple[SumRef, ...] = Field(min_length=1)
     bound: float = Field(gt=0, description="Clip of each coordinate of an update, for `model`.")
+    server: Server = Field(default_factory=Average, description="How the mean update is applied, for `model`.")
     count: int = Field(ge=1, description="Number of counts, for `counts`.")
     certificate: dict[ClientName, HexSignature] = Field(
         description="Signatures of the digest by a quorum, hex: against them the value is sent; empty: digest only."

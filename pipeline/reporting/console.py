@@ -35,7 +35,7 @@ def showing(*, as_json: bool, clock: Callable[[], float] = time.time) -> Iterato
     """The progress callback that suits the output. clock: when what is shown happened."""
     if as_json:
         yield JsonLines(sys.stdout, clock)
-    elif sys.stdout.isatty():
+    elif sys.stdout.isatty() or "ipykernel" in sys.modules:
         from rich.console import Console
 
         table = LiveTable(Console())

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pipeline.lifecycle import Outcome
     from pipeline.store.workspace import Workspace
 
-SHOWN = ("pr_auc", "accuracy", "precision", "recall")
+NAMES = {"roc_auc": "ROC-AUC", "r2": "R2", "accuracy": "accuracy"}
+"""How a headline is written."""
 
 
 class ClientEpsilon(Frozen):
@@ -36,9 +37,9 @@ class Report(Frozen):
     champion: int
     promoted: bool
     reasons: tuple[str, ...] = Field(description="Why the version is not champion.")
-    rival: tuple[int, float] | None = Field(description="The champion it was compared with, and its ROC-AUC.")
-    metrics: dict[str, float]
-    roc_auc_error: float
+    rival: tuple[int, float] | None = Field(description="The champion it was compared with, and its headline.")
+    metrics: dict[str, float] = Field(description="The first is the headline.")
+    errors: dict[str, float] = Field(description="One standard error of each.")
     clients: int = Field(description="Whose held-out rows it was evaluated on.")
     sums: int = Field(description="How many the coordinator saw.")
     privacy: PrivacyStatement
@@ -51,7 +52,7 @@ class Report(Frozen):
         evaluation, verdict = outcome.evaluation, outcome.verdict
         rival = None
         if verdict.champion and verdict.champion != outcome.version.version:
-            rival = (verdict.champion, verdict.champion_roc_auc or 0.0)
+            rival = (verdict.champion, verdict.champion_score or 0.0)
         return cls(
             run=outcome.run,
             model=outcome.version.name,
@@ -60,8 +61,8 @@ class Report(Frozen):
             promoted=outcome.deployment.promoted,
             reasons=verdict.reasons,
             rival=rival,
-            metrics=evaluation.metrics,
-            roc_auc_error=evaluation.roc_auc_error,
+            metrics=outcome.version.metrics,
+            errors={name: evaluation.errors[name] for name in outcome.version.metrics},
             clients=len(evaluation.clients),
             sums=1 + sum(1 for clients in outcome.model.rounds.values() if clients),
             privacy=outcome.version.privacy,
@@ -82,12 +83,13 @@ def print_report(report: Report, console: Console) -> None:
     """On a terminal or off it."""
     state = "is champion" if report.promoted else f"is NOT champion ({'; '.join(report.reasons)})"
     rival = f" (v{report.rival[0]}: {report.rival[1]:.3f})" if report.rival else ""
+    headline, *others = report.metrics
     console.print()
     console.print(
         f"  [bold]Model {report.model} v{report.version}[/] {state}      "
-        f"ROC-AUC {report.metrics['roc_auc']:.3f} +- {report.roc_auc_error:.3f}{rival}"
+        f"{NAMES.get(headline, headline)} {_figure(report.metrics[headline])} +- {report.errors[headline]:.2g}{rival}"
     )
-    told = "  ".join(f"{key} {report.metrics[key]:.3f}" for key in SHOWN)
+    told = "  ".join(f"{metric} {_figure(report.metrics[metric])}" for metric in others)
     console.print(f"  {told}   on the held-out rows of {report.clients} clients")
     console.print(f"  Privacy: {report.privacy.text}")
     for client, spent in report.epsilon.items():
@@ -115,6 +117,11 @@ def print_places(report: Report, console: Console) -> None:
     console.print(f"  serve it   sottovoce serve{flag}")
     console.print(f"  lineage    sottovoce lineage {report.model}{flag}     runs: sottovoce runs list{flag}")
     console.print("  again      the same command: what did not change is not run, and nothing is charged")
+
+
+def _figure(value: float) -> str:
+    """Three digits after the point of what is about one, else four in all."""
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
 
 
 def _epsilon(value: float | None) -> str:

@@ -10,12 +10,14 @@ from pipeline.engine.graph import stage
 from pipeline.federation.clients import Clients
 from pipeline.federation.membership import GroupMembers
 from pipeline.federation.secure_sum import SealedSum, SecureSum, Wanted, sum_blobs
-from pipeline.language.config import EncryptionConfig, EvaluationConfig, Privacy, TrainingConfig
 from pipeline.language.noise import SumTerms
 from pipeline.language.protocol import Action, EvaluateReply, EvaluateRequest, RevealRequest, SumRef
+from pipeline.language.settings.encryption import EncryptionConfig
+from pipeline.language.settings.evaluation import EvaluationConfig
+from pipeline.language.settings.privacy import Privacy
+from pipeline.language.settings.training import TrainingConfig
 from pipeline.learning.contract import DataContract
-from pipeline.learning.models.mlp import ModelConfig
-from pipeline.learning.tasks.binary import metrics, roc_auc_error
+from pipeline.learning.models.model import Model
 from pipeline.stages.values import Cohort, EvaluationReport, FeatureSet, TrainedModel
 from pipeline.store.journal import Journal
 from privacy.errors import CohortTooSmall, ProtocolError, SumRejected
@@ -32,7 +34,7 @@ def evaluation(
     data: DataContract,
     privacy: Privacy,
     encryption: EncryptionConfig,
-    model: ModelConfig,
+    model: Model,
     training: TrainingConfig,
     evaluation: EvaluationConfig,
 ) -> EvaluationReport:
@@ -45,7 +47,8 @@ def evaluation(
     group = SecureSum(clients, membership)
     weights = {"weights": journal.artifact(trained_model.weights)}
     basis = basis_of(weights["weights"])
-    count = 2 * evaluation.bins
+    question = data.task.question(evaluation.bins)
+    count = question.size
     total = _collected(journal) or group.collect(
         Wanted(
             action=Action.EVALUATE,
@@ -93,15 +96,17 @@ def evaluation(
     )
     if revealed is None:
         raise SumRejected("the summed counts do not verify", remedy="A client sent an upload that is not its own.")
-    if len(revealed.value) != 16 * evaluation.bins:
+    if len(revealed.value) != 8 * count:
         raise ProtocolError("the revealed counts have the wrong length")
-    counts = np.frombuffer(revealed.value, dtype="<i8").reshape(2, evaluation.bins)
+    counts = np.frombuffer(revealed.value, dtype="<i8")
+    measured = question.read(counts, total.noise)
     return EvaluationReport(
         clients=ref.clients,
-        negative=tuple(counts[0].tolist()),
-        positive=tuple(counts[1].tolist()),
-        metrics=metrics(counts[0], counts[1]),
-        roc_auc_error=roc_auc_error(counts[0], counts[1], total.noise),
+        question=question,
+        counts=tuple(counts.tolist()),
+        noise=total.noise,
+        metrics={name: found.value for name, found in measured.items()},
+        errors={name: found.error for name, found in measured.items()},
         spent=revealed.spent,
         lifetime=revealed.lifetime,
     )

@@ -13,5 +13,6 @@ from pipeline.stages.values import Cohort, Snapshots
 def ingestion(clients: Clients, cohort: Cohort, data: DataContract) -> Snapshots:
     """Raises CohortTooSmall, naming each client that has no such data."""
     clients.meet(cohort.public_keys)
-    asked = clients.ask(Action.INGEST, IngestRequest(contract=data), IngestReply, clients=cohort.members)
+    request = IngestRequest(contract=data)
+    asked = clients.ask(Action.INGEST, request, IngestReply, clients=cohort.members)
     return Snapshots(digests={answer.client: answer.reply.snapshot for answer in asked.answers})

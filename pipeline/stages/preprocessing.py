@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pipeline.engine.graph import stage
 from pipeline.federation.clients import Clients
-from pipeline.language.config import ValidationConfig
 from pipeline.language.protocol import Action, PreprocessReply, PreprocessRequest
+from pipeline.language.settings.validation import ValidationConfig
 from pipeline.learning.contract import DataContract
 from pipeline.learning.features import FeatureSpec
 from pipeline.stages.values import Cohort, FeatureSet, ValidationReport

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 
 import numpy as np
-from safetensors.numpy import save
 
 from pipeline.engine.graph import stage
-from pipeline.language.config import EncryptionConfig, Privacy
+from pipeline.kinds import codes_of
 from pipeline.language.protocol import own_version, result_digest
+from pipeline.language.settings.encryption import EncryptionConfig
+from pipeline.language.settings.privacy import Privacy
+from pipeline.language.settings.training import TrainingConfig
 from pipeline.learning.contract import DataContract
-from pipeline.learning.models import mlp as models
-from pipeline.learning.models.mlp import ModelConfig
+from pipeline.learning.models.model import Model
 from pipeline.stages.values import (
     Cohort,
     EvaluationReport,
@@ -38,35 +39,40 @@ def registration(
     data: DataContract,
     privacy: Privacy,
     encryption: EncryptionConfig,
-    model: ModelConfig,
+    model: Model,
+    training: TrainingConfig,
 ) -> ModelVersion:
     """A version is a record of what was made, blessed or not: what it is compared with is no part of it."""
     statement = privacy_statement(privacy, encryption)
     content = store.get(trained_model.weights)
-    weights = np.frombuffer(content, dtype="<f4")
+    weights = np.frombuffer(content, dtype="<f4").astype(np.float32)
+    spec, report = feature_set.spec, evaluation_report
+    net = model.net(spec.shape, spec.task.outputs, training.seed)
     lineage = {
         "clients": {client: cohort.members[client].model_dump() for client in feature_set.digests},
         "features": feature_set.digests,
         "rounds": {number: list(clients) for number, clients in trained_model.rounds.items()},
         "weights": trained_model.weights,
         "vouched_for": result_digest(bytes.fromhex(trained_model.salt), content),
+        "code": codes_of(spec, model),
         "sottovoce": own_version(),
     }
     files = {
-        "weights.safetensors": save(models.as_tensors(model, feature_set.spec.width, weights)),
-        "features.json": feature_set.spec.model_dump_json(indent=1).encode(),
+        **net.files(weights),
+        "features.json": spec.model_dump_json(indent=1).encode(),
         "model.json": model.model_dump_json(indent=1).encode(),
         "schema.json": json.dumps(row_schema(data), indent=1).encode(),
         "metrics.json": evaluation_report.model_dump_json(indent=1).encode(),
         "privacy.json": statement.model_dump_json(indent=1).encode(),
         "lineage.json": json.dumps(lineage, indent=1, sort_keys=True).encode(),
     }
-    made = registry.register(name, files, evaluation_report.metrics, {"privacy": statement.text})
+    compared = {metric: report.metrics[metric] for metric in spec.task.measures}
+    made = registry.register(name, files, compared, {"privacy": statement.text})
     return ModelVersion(
         name=name,
         version=made.version,
         folder=str(made.folder),
-        metrics=evaluation_report.metrics,
+        metrics=compared,
         privacy=statement,
     )
 

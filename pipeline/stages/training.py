@@ -5,11 +5,12 @@ from __future__ import annotations
 from pipeline.engine.graph import stage
 from pipeline.federation.clients import Clients
 from pipeline.federation.rounds import Assignment, train
-from pipeline.language.config import EncryptionConfig, Privacy, TrainingConfig
 from pipeline.language.protocol import Action
+from pipeline.language.settings.encryption import EncryptionConfig
+from pipeline.language.settings.privacy import Privacy
+from pipeline.language.settings.training import TrainingConfig
 from pipeline.learning.contract import DataContract
-from pipeline.learning.models import mlp as models
-from pipeline.learning.models.mlp import ModelConfig
+from pipeline.learning.models.model import Model
 from pipeline.stages.values import Cohort, FeatureSet, TrainedModel
 from pipeline.store.journal import Journal
 
@@ -23,7 +24,7 @@ def training(
     data: DataContract,
     privacy: Privacy,
     encryption: EncryptionConfig,
-    model: ModelConfig,
+    model: Model,
     training: TrainingConfig,
 ) -> TrainedModel:
     """Raises CohortTooSmall, RevealDisagreement. Interrupted, it goes on from the last checkpointed round."""
@@ -42,7 +43,7 @@ def training(
     revealed = trained.revealed
     return TrainedModel(
         weights=journal.put("weights", revealed.value),
-        parameters=models.parameter_count(model, feature_set.spec.width),
+        parameters=assignment.net.parameters,
         rounds=trained.rounds,
         spent=revealed.spent,
         salt=revealed.salt.hex(),

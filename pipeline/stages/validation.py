@@ -5,8 +5,9 @@ from __future__ import annotations
 from pipeline.engine.graph import stage
 from pipeline.engine.progress import ClientWarned, told
 from pipeline.federation.clients import Clients, Failure
-from pipeline.language.config import Privacy, ValidationConfig
 from pipeline.language.protocol import Action, ValidateReply, ValidateRequest
+from pipeline.language.settings.privacy import Privacy
+from pipeline.language.settings.validation import ValidationConfig
 from pipeline.learning.contract import DataContract
 from pipeline.stages.values import Cohort, Snapshots, ValidationReport
 

@@ -10,7 +10,15 @@ from pydantic import Field
 from pipeline.kinds import Frozen
 from pipeline.language.protocol import Action, CheckOutcome, ClientName, CodeDigest
 from pipeline.learning.features import FeatureSpec
+from pipeline.learning.queries.query import Query
 from privacy.plan import Unit
+
+
+class Design(Frozen):
+    """A model that can be trained and served."""
+
+    parameters: int = Field(description="How many are trained.")
+    frozen: str = Field(description="Digest of what of it is not trained; empty: nothing.")
 
 
 class Member(Frozen):
@@ -76,10 +84,11 @@ class EvaluationReport(Frozen):
     """Metrics from the summed counts of the held-out rows."""
 
     clients: tuple[ClientName, ...]
-    negative: tuple[int, ...] = Field(description="Summed, possibly noisy counts of negatives by score bin.")
-    positive: tuple[int, ...] = Field(description="The same of positives.")
+    question: Query = Field(description="What was counted.")
+    counts: tuple[int, ...] = Field(description="Summed, possibly noisy numbers, as the question has them.")
+    noise: float = Field(description="Deviation of the noise in each.")
     metrics: dict[str, float]
-    roc_auc_error: float = Field(description="One standard error of roc_auc: sampling and privacy noise.")
+    errors: dict[str, float] = Field(description="One standard error of each metric: sampling and privacy noise.")
     spent: dict[ClientName, float | None]
     lifetime: dict[ClientName, float | None] = Field(description="Epsilon of each client's ledger afterwards.")
 
@@ -90,7 +99,7 @@ class Verdict(Frozen):
     blessed: bool
     reasons: tuple[str, ...] = Field(description="Why not; empty when blessed.")
     champion: int | None = Field(description="The version it was compared with.")
-    champion_roc_auc: float | None
+    champion_score: float | None = Field(description="Of the champion, in the headline metric.")
 
 
 class PrivacyStatement(Frozen):

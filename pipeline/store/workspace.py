@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.host.locking import is_locked, locked
-from pipeline.language.config import Config, StorageConfig
+from pipeline.language.config import Config
 from pipeline.language.configfile import parse
+from pipeline.language.settings.storage import StorageConfig
 from pipeline.store.artifacts import ArtifactStore
 from pipeline.store.heads import Heads
 from pipeline.store.metadata import Metadata

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from pipeline.host.files import write_atomically
 from pipeline.host.locking import is_locked, locked
-from pipeline.kinds import Frozen
+from pipeline.kinds import INSTALLED, Frozen
 from pipeline.language.config import Config
 from pipeline.language.configfile import load_config
 from pipeline.lifecycle import WHOLE, Part
@@ -131,7 +131,7 @@ class Runs:
         return load_config(self._folder / self.submission(self.known(run)).config)
 
     def submission(self, run: str) -> Submission:
-        return Submission.model_validate_json(self._path(run).read_bytes())
+        return Submission.model_validate_json(self._path(run).read_bytes(), context=INSTALLED)
 
     def log(self, run: str) -> RunLog:
         """What its driver has written."""

@@ -20,8 +20,8 @@ def serve(
 ) -> None:
     """Serve the champion over HTTP until Ctrl-C. A new champion is picked up without a restart."""
     from pipeline.engine.cluster import ray_engine
-    from pipeline.language.config import ServingConfig
     from pipeline.language.configfile import parse
+    from pipeline.language.settings.serving import ServingConfig
     from pipeline.store.registry import Registry
     from pipeline.store.workspace import DEFAULT, Workspace
     from privacy.errors import NoChampion, NotFound

@@ -43,19 +43,12 @@ class PredictRequest(BaseModel):
     rows: list[dict[str, Any]] = Field(min_length=1, description="Each row maps every column's name to its raw value.")
 
 
-class Prediction(BaseModel):
-    """One row's prediction."""
-
-    probability: float = Field(description="Of the positive class.")
-    positive: bool = Field(description="Whether the probability is at least one half.")
-
-
 class PredictReply(BaseModel):
     """Predictions in the order of the rows."""
 
     model: str
     version: int
-    predictions: list[Prediction]
+    predictions: list[dict[str, Any]] = Field(description="As the task answers; its schema is told by /models.")
 
 
 @serve.deployment
@@ -85,13 +78,13 @@ class Endpoint:
         if len(request.rows) > self._max_rows:
             raise HTTPException(413, f"{len(request.rows)} rows; at most {self._max_rows} in one request")
         try:
-            scores = served.predict(request.rows)
+            answers = served.predict(request.rows)
         except RowsRefused as error:
             raise HTTPException(422, str(error)) from None
         return PredictReply(
             model=served.registered.name,
             version=served.registered.version,
-            predictions=[Prediction(probability=score, positive=score >= 0.5) for score in scores],
+            predictions=answers,
         )
 
     @api.get("/models")

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pipeline.host.environment import found_cluster
-from pipeline.language.config import ServingConfig
+from pipeline.language.settings.serving import ServingConfig
 from pipeline.store.registry import Registry
 from privacy.errors import PortInUse, ServingError
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from safetensors.numpy import load
 
+from pipeline.kinds import INSTALLED
 from pipeline.learning.features import FeatureSpec
-from pipeline.learning.models import mlp as models
-from pipeline.learning.models.mlp import ModelConfig
+from pipeline.learning.models.graph import Graph
+from pipeline.learning.models.layered import Layered
+from pipeline.learning.models.model import Model
+from pipeline.learning.models.net import GRAPH, WEIGHTS, Weights
 from pipeline.store.registry import Registered
 from privacy.errors import VersionRefused
 
@@ -26,34 +30,34 @@ class ServedModel:
 
     registered: Registered
     spec: FeatureSpec
-    config: ModelConfig
-    weights: models.Weights
+    score: Callable[[Weights], Weights]
+    metrics: Mapping[str, float]
     description: Mapping[str, Any]
 
     @classmethod
     def load(cls, registered: Registered) -> ServedModel:
         """Raises VersionRefused when a file is missing, altered or does not fit the others."""
-        spec = FeatureSpec.model_validate_json(registered.read("features.json"))
-        config = ModelConfig.model_validate_json(registered.read("model.json"))
+        spec = FeatureSpec.model_validate_json(registered.read("features.json"), context=INSTALLED)
         try:
-            weights = models.from_tensors(config, spec.width, load(registered.read("weights.safetensors")))
+            score = _scorer(registered, spec)
         except ValueError as error:
             raise VersionRefused(f"{registered.name} v{registered.version}: the weights do not fit: {error}") from None
+        metrics = json.loads(registered.read("metrics.json"))["metrics"]
         description = {
             "name": registered.name,
             "version": registered.version,
             "metrics": dict(registered.metrics),
             "privacy": json.loads(registered.read("privacy.json")),
             "schema": json.loads(registered.read("schema.json")),
+            "answer": spec.task.answer_schema,
         }
-        return cls(registered, spec, config, weights, description)
+        return cls(registered, spec, score, metrics, description)
 
-    def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
-        """Probability of the positive class for each row. Raises RowsRefused."""
+    def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """What the version says of each row, as its task has it. Raises RowsRefused."""
         checked = [self._checked(number, row) for number, row in enumerate(rows)]
         features = self.spec.matrix(self.spec.frame(checked))
-        scores = models.scores(self.config, self.spec.width, self.weights, features)
-        return [round(score, 6) for score in scores.tolist()]
+        return self.spec.task.answers(self.score(features), self.metrics)
 
     def _checked(self, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
         if unknown := sorted(set(row) - set(self.spec.columns)):
@@ -67,3 +71,18 @@ class ServedModel:
             return self.spec.columns[name].accepted(value)
         except ValueError as error:
             raise RowsRefused(f"row {number}, column {name}: {error}") from None
+
+
+def _scorer(registered: Registered, spec: FeatureSpec) -> Callable[[Weights], Weights]:
+    """Features [rows, width] to outputs: by the version's graph, or in numpy where it has none.
+
+    Raises VersionRefused, ValueError.
+    """
+    if GRAPH in registered.digests:
+        return Graph(registered.read(GRAPH)).outputs
+    model = Model.of(json.loads(registered.read("model.json")))
+    net = model.net(spec.shape, spec.task.outputs, 0)
+    if not isinstance(net, Layered):
+        raise ValueError(f"a version of {model.kind} without its graph")
+    weights = net.from_tensors(load(registered.read(WEIGHTS)))
+    return partial(net.outputs, weights)

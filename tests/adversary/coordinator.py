@@ -40,7 +40,6 @@ from pipeline.language.protocol import (
     ValidateRequest,
 )
 from pipeline.learning.features import FeatureSpec
-from pipeline.learning.models import mlp as models
 from privacy.group import Terms
 from privacy.keys import PublicKeys
 from privacy.layout import Layout
@@ -70,7 +69,8 @@ class Coordinator:
         self.keys = {name: Home(home).identity.public for name, home in homes.items()}
         self.features: dict[str, str] = {}
         self.snapshots: dict[str, str] = {}
-        self.initial = models.initial_weights(config.model, self.spec.width, 0).astype("<f4").tobytes()
+        self.net = config.model.net(self.spec.shape, self.spec.task.outputs, 0)
+        self.initial = self.net.initial().astype("<f4").tobytes()
         self.basis = basis_of(self.initial)
 
     def home(self, name: str) -> Home:
@@ -202,7 +202,7 @@ class Coordinator:
         return ref, adder.total()
 
     def coefficients(self, layout: Layout, purpose: str) -> int:
-        values = models.parameter_count(self.config.model, self.spec.width) + 1
+        values = self.net.parameters + 1
         return layout.coefficients(values) if purpose == "train" else 2 * self.config.evaluation.bins
 
     def trained(

@@ -9,8 +9,8 @@ import pytest
 from clients.execution import ExecutionState
 from clients.forgetting import forget_all
 from clients.home import Home
-from pipeline.language.config import RecordPrivacy
 from pipeline.language.protocol import SumRef
+from pipeline.language.settings.privacy import RecordPrivacy
 from privacy.accounting import epsilon_of
 from privacy.keys import Identity
 from privacy.plan import DPPlan

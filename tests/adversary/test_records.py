@@ -92,7 +92,7 @@ def chain(path: Path, config: Config) -> Counter[tuple[object, ...]]:
     ingestion.check_columns(source, config.data)
     frame = ingestion._typed(source, config.data)
     spec = FeatureSpec.of(config.data)
-    features, labels = spec.matrix(frame), spec.labels(frame)
+    features, labels = spec.matrix(frame), spec.targets(frame)
     at = places(source, KEY)
     assert np.isfinite(features).all()
     return Counter(

@@ -1,17 +1,15 @@
 """The ClientApp at its border: what it answers, what it refuses, and that nothing private leaves in an error."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from clients.app import CLIENT_ERROR
 from clients.home import Home
 from clients.ingestion import load_snapshot
 from clients.preprocessing import find_features
@@ -21,7 +19,7 @@ from pipeline.language.protocol import Action, IngestReply, IngestRequest, JoinR
 from pipeline.learning.contract import DataContract
 from pipeline.learning.features import FeatureSpec
 from privacy.errors import ContractRefused, ForbiddenColumn, ProtocolError
-from tests.support import Federation, LocalGrid, change, homes_for
+from tests.support import Federation, LocalGrid, ask, change, error, homes_for
 
 SECRET = "Jane Doe, age 34"
 
@@ -29,18 +27,6 @@ SECRET = "Jane Doe, age 34"
 @pytest.fixture
 def grid(config: Config, tmp_path: Path) -> LocalGrid:
     return LocalGrid(homes_for(config, tmp_path / "clients"))
-
-
-def ask(grid: LocalGrid, action: Action, content: RecordDict, client: int = 0) -> Message:
-    node = sorted(grid.names)[client]
-    (reply,) = grid.send_and_receive([Message(content, node, action.value)])
-    return reply
-
-
-def error(reply: Message) -> tuple[str, str]:
-    assert reply.error.code == CLIENT_ERROR
-    fields = json.loads(reply.error.reason or "")
-    return fields["code"], fields["message"]
 
 
 def home(grid: LocalGrid, client: int = 0) -> Home:
@@ -136,8 +122,8 @@ def test_an_owner_s_contract_outranks_the_run_s(grid: LocalGrid, config: Config)
     assert "declares the column age otherwise" in told(data)
     owned(columns={"age": data.columns["age"].model_dump(mode="json")})
     assert "uses the column lab; it uses the column unit" in told(data)
-    owned(label__positive=["no"])
-    assert "its label is died in (yes)" in told(data)
+    owned(task__positive=["no"])
+    assert "it learns whether died is in (yes)" in told(data)
     assert "agree on one contract" in told(data).lower()
 
 
@@ -150,7 +136,7 @@ def test_what_the_owner_forbids_later_is_refused_also_where_it_lies_prepared(fed
     features = next(mine.root.glob("snapshots/*/features/*")).name
     spec = FeatureSpec.of(federation.config.data)
     assert len(load_snapshot(mine, snapshot).frame) > 0
-    assert len(find_features(mine, features, spec, 0.2).split("training", 0.2).labels) > 0
+    assert len(find_features(mine, features, spec, 0.2).split("training", 0.2).targets) > 0
     Home.write_policy(mine.root, mine.policy.model_copy(update={"forbidden_columns": ("lab",)}))
     for prepared in (
         lambda home: load_snapshot(home, snapshot),
@@ -197,7 +183,7 @@ def test_places_are_keyed_also_for_a_table_of_numbers(grid: LocalGrid) -> None:
 def test_a_score_that_is_not_a_number_is_counted_like_any_other() -> None:
     import numpy as np
 
-    from pipeline.learning.tasks.binary import score_counts
+    from pipeline.learning.queries.scores import score_counts
 
     counts = score_counts(np.array([np.nan, np.inf, -np.inf, 0.2]), np.array([1, 1, 0, 0], dtype=np.float32), 10)
     assert counts.sum() == 4

@@ -10,8 +10,8 @@ from clients.evaluation import ONE_CLIENT, of_one_client
 from clients.execution import ExecutionState
 from clients.preprocessing import find_features
 from pipeline.language.packing import weights_from
-from pipeline.learning.models import mlp as models
-from pipeline.learning.tasks.binary import score_counts
+from pipeline.learning.queries.query import Rows
+from pipeline.learning.queries.scores import score_counts
 from privacy.population import Population
 from tests.adversary.coordinator import Coordinator, Refused
 from tests.support import configured, homes_for
@@ -43,9 +43,9 @@ def made_counts(liar: Coordinator, execution: str) -> np.ndarray[tuple[int], np.
 def exact_counts(liar: Coordinator) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     config = liar.config
     split = find_features(liar.home("east"), liar.features["east"], liar.spec, 0.2).split("held-out", 0.2)
-    count = models.parameter_count(config.model, liar.spec.width)
-    scores = models.scores(config.model, liar.spec.width, weights_from(liar.initial, count), split.features)
-    return score_counts(scores, split.labels, config.evaluation.bins).reshape(-1)
+    outputs = liar.net.outputs(weights_from(liar.initial, liar.net.parameters), split.features)
+    task = liar.spec.task
+    return task.question(config.evaluation.bins).count(Rows(split.targets), task.predictions(outputs))
 
 
 def test_counts_carry_the_noise_that_was_charged(liar: Coordinator) -> None:
@@ -92,5 +92,5 @@ def test_one_client_s_counts_have_a_bounded_norm() -> None:
     draw = np.random.default_rng(1)
     for size in (0, 1, 10, 100_000):
         counts = draw.integers(0, size + 1, 40)
-        assert np.linalg.norm(of_one_client(counts)) <= ONE_CLIENT
-    assert of_one_client(np.array([3, 4])).tolist() == [600, 800], "however few rows it has"
+        assert np.linalg.norm(of_one_client(counts, ONE_CLIENT)) <= ONE_CLIENT
+    assert of_one_client(np.array([3, 4]), ONE_CLIENT).tolist() == [600, 800], "however few rows it has"

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from clients.planning import affordable, checks_of, evaluation_of, make_plan, training_rows, whole_run
-from pipeline.language.config import ClientPrivacy, RecordPrivacy, TrainingConfig
 from pipeline.language.protocol import AskedShares
+from pipeline.language.settings.privacy import ClientPrivacy, RecordPrivacy
+from pipeline.language.settings.training import TrainingConfig
 from privacy.accounting import Release, epsilon_of
 from privacy.errors import ProtocolError
 from privacy.ledger import Budget, Ledger
@@ -37,7 +38,7 @@ def test_shared_noise_has_to_be_shared_by_somebody_honest() -> None:
 def test_what_stands_beside_is_paid_from_the_same_epsilon() -> None:
     beside = checks_of(RECORD, 0.3, 3)
     plan = make_plan(RECORD, TRAINING, 800, None, beside)
-    evaluation, shares = evaluation_of(RECORD, TRAINING, None, beside)
+    evaluation, shares = evaluation_of(RECORD, TRAINING, None, beside, 1.0)
     assert shares is None
     for release in (plan.run(), evaluation):
         assert 1.98 <= epsilon_of([release, *beside], RECORD.delta) <= 2.0

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from clients.policy import ClientPolicy
-from pipeline.language.config import ClientPrivacy, RecordPrivacy
+from pipeline.language.settings.privacy import ClientPrivacy, RecordPrivacy
 from privacy.errors import (
     ActionForbidden,
     BudgetExhausted,

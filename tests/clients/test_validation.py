@@ -13,8 +13,10 @@ from clients import validation
 from clients.home import Home
 from clients.ingestion import ingest
 from clients.validation import validate
-from pipeline.language.config import Config, Privacy, RecordPrivacy, ValidationConfig
+from pipeline.language.config import Config
 from pipeline.language.protocol import CheckOutcome, IngestRequest, ValidateRequest
+from pipeline.language.settings.privacy import Privacy, RecordPrivacy
+from pipeline.language.settings.validation import ValidationConfig
 from privacy.errors import BudgetExhausted, SourceChanged
 from privacy.noise import SecureNoise
 from tests.support import configured, homes_for

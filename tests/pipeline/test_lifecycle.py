@@ -112,7 +112,7 @@ def test_encryption_changes_nothing_but_rounding(tmp_path: Path, dataset: Path, 
     assert outcome.version.privacy.text.startswith("NOT PRIVATE")
     assert ("WITHOUT ENCRYPTION" in outcome.version.privacy.text) == (scheme == "none")
     assert outcome.model.spent["east"] is None
-    exact = sum(outcome.evaluation.negative) + sum(outcome.evaluation.positive)
+    exact = sum(outcome.evaluation.counts)
     assert 0.15 < exact / 1800 < 0.25
 
 
@@ -208,9 +208,9 @@ def test_a_worse_model_is_registered_but_not_promoted(federation: Federation, da
     assert not outcome.deployment.promoted
     assert outcome.version.version == 2
     assert outcome.deployment.version == 1
-    assert "below the champion's" in outcome.verdict.reasons[0]
+    assert "worse than the champion's" in outcome.verdict.reasons[0]
     outcome = federation.run(configured(dataset, registration__min_roc_auc=0.999))
-    assert "below registration.min_roc_auc" in outcome.verdict.reasons[0]
+    assert "worse than registration asks for" in outcome.verdict.reasons[0]
 
 
 def test_one_class_at_one_client_excludes_it(tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ import pytest
 import torch
 
 import privacy.dpsgd
-from privacy.dpsgd import LATTICE, Optimisation, flat, train_round
+from privacy.dpsgd import LATTICE, Optimisation
+from privacy.dpsgd import train_round as _train_round
 from privacy.ledger import Budget, Ledger
 from privacy.noise import SecureNoise
+from privacy.parameters import flat
 from privacy.plan import DPPlan
 from privacy.population import Population
 
@@ -47,6 +49,23 @@ def network() -> torch.nn.Module:
 
 def plan(noise: float = 2.0, steps: int = 1, clip: float = 0.5, batch: int = 16) -> DPPlan:
     return DPPlan("record", 64, batch / 64, batch, steps, 1, clip, noise, 1.0, 1e-5)
+
+
+def losses(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of each record."""
+    return torch.nn.functional.binary_cross_entropy_with_logits(outputs.squeeze(1), targets, reduction="none")
+
+
+def train_round(
+    model: torch.nn.Module,
+    features: torch.Tensor,
+    labels: torch.Tensor,
+    using: DPPlan,
+    optimisation: Optimisation,
+    source: SecureNoise,
+) -> None:
+    """The real one, for records of two classes."""
+    _train_round(model, features, labels, losses, using, optimisation, source, torch.rand(5, WIDTH))
 
 
 def moved(features: torch.Tensor, labels: torch.Tensor, using: DPPlan, source: SecureNoise) -> torch.Tensor:
@@ -129,7 +148,7 @@ def sizes_of_real_batches(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[
 
     def counted(self: privacy.dpsgd.ClippedGradients, features: torch.Tensor, *rest: object) -> None:
         seen.append(len(features))
-        for p in self._model.parameters():
+        for p in self._trained:
             p.grad = torch.zeros_like(p)
 
     def run() -> list[int]:

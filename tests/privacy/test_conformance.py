@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 import privacy.dpsgd
 import privacy.noise
-from privacy.dpsgd import ClippedGradients
+from privacy.gradients import ClippedGradients
 from privacy.ledger import Ledger, Row
 from privacy.noise import SecureNoise
 from tests.privacy import conformance
@@ -86,10 +86,10 @@ def repeated_seed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def batch_level_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
-    def clipped_sum(self: Any, features: torch.Tensor, labels: torch.Tensor, loss: torch.nn.Module) -> None:
-        self._model.zero_grad()
-        loss(self._model(features).squeeze(1), labels).sum().backward()
-        torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._clipping_norm)
+    def clipped_sum(self: Any, features: torch.Tensor, labels: torch.Tensor, losses: Any) -> None:
+        self._slow._model.zero_grad()
+        losses(self._slow._model(features), labels).sum().backward()
+        torch.nn.utils.clip_grad_norm_(self._trained, self._slow._clipping_norm)
 
     monkeypatch.setattr(ClippedGradients, "clipped_sum", clipped_sum)
 
@@ -97,8 +97,8 @@ def batch_level_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
     real = ClippedGradients.__init__
 
-    def unclipped(self: ClippedGradients, model: torch.nn.Module, clipping_norm: float) -> None:
-        real(self, model, 1e6)
+    def unclipped(self: ClippedGradients, model: torch.nn.Module, clipping_norm: float, examples: torch.Tensor) -> None:
+        real(self, model, 1e6, examples)
 
     monkeypatch.setattr(ClippedGradients, "__init__", unclipped)
 
@@ -113,9 +113,9 @@ def shuffled_loader(monkeypatch: pytest.MonkeyPatch) -> None:
 def divided_by_the_actual_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     real = ClippedGradients.clipped_sum
 
-    def mean(self: ClippedGradients, features: torch.Tensor, labels: torch.Tensor, loss: torch.nn.Module) -> None:
-        real(self, features, labels, loss)
-        for p in self._model.parameters():
+    def mean(self: ClippedGradients, features: torch.Tensor, labels: torch.Tensor, losses: Any) -> None:
+        real(self, features, labels, losses)
+        for p in self._trained:
             if p.grad is not None and len(features):
                 p.grad *= 16 / len(features)
 

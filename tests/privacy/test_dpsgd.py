@@ -3,14 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 
-from privacy.dpsgd import Optimisation, check_trainable, flat, load_flat, train_round
-from privacy.errors import PlanInvalid
+from privacy.dpsgd import Optimisation
 from privacy.noise import SecureNoise
+from privacy.parameters import flat, load_flat
 from privacy.plan import DPPlan
-from tests.privacy.conformance import STEP, Everybody, Nobody, moved, network, plan
+from tests.privacy.conformance import STEP, Everybody, Nobody, moved, network, plan, train_round
 
 
 def test_the_sum_is_divided_by_the_expected_batch_not_the_actual_one() -> None:
@@ -74,13 +73,6 @@ def test_without_privacy_it_is_plain_sgd_and_learns() -> None:
     before = flat(model)
     train_round(model, features, labels, replace(plain, steps_per_round=2), STEP, Nobody())
     assert np.array_equal(flat(model), before)
-
-
-def test_models_that_cannot_be_clipped_per_record_are_refused() -> None:
-    with pytest.raises(PlanInvalid, match="mix records"):
-        check_trainable(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)))
-    with pytest.raises(PlanInvalid, match="no trainable"):
-        check_trainable(torch.nn.ReLU())
 
 
 def test_flat_and_back() -> None:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clients.home import Home
-from pipeline.language.config import SimulationConfig
 from pipeline.language.configfile import load_config
+from pipeline.language.settings.simulation import SimulationConfig
 from privacy.errors import ConfigError, SourceMissing
 from simulations.cli import DEFAULT_CONFIG
 from simulations.datasets import load_dataset
@@ -22,7 +22,7 @@ def test_fars_is_the_published_table_in_seven_divisions() -> None:
     config = load_config(DEFAULT_CONFIG)
     frame = load_dataset("fars")
     assert frame.shape == (100_968, 30)
-    assert frame["INJURY_SEVERITY"].isin(config.data.label.positive).mean() == pytest.approx(0.417, abs=1e-3)
+    assert frame["INJURY_SEVERITY"].isin(config.data.task.positive).mean() == pytest.approx(0.417, abs=1e-3)
     assert config.simulation
     sizes = {name: len(part) for name, part in partition(frame, config.simulation)}
     assert sum(sizes.values()) == 100_968 - frame["CASE_STATE"].isin(["Puerto_Rico", "Virgin_Islands"]).sum()

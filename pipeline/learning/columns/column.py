@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.kinds import Frozen
+from pipeline.kinds import Kind
 from privacy.noise import Integers
 
 if TYPE_CHECKING:
@@ -17,13 +18,22 @@ if TYPE_CHECKING:
 Matrix = npt.NDArray[np.float32]
 
 
-class Column(Frozen, ABC):
+class Column(Kind):
     """What is declared about a column, and what follows from that: nothing is fitted, so nothing has to be charged.
 
     What becomes of a cell depends on that cell alone (pipeline.learning.cells).
     """
 
-    kind: str
+    BUILT_IN: ClassVar[Mapping[str, str]] = {
+        "numeric": "pipeline.learning.columns.numeric:Numeric",
+        "categorical": "pipeline.learning.columns.categorical:Categorical",
+        "hashed": "pipeline.learning.columns.hashed:Hashed",
+        "boolean": "pipeline.learning.columns.boolean:Boolean",
+        "text": "pipeline.learning.columns.text:Text",
+        "tokens": "pipeline.learning.columns.tokens:Tokens",
+        "time": "pipeline.learning.columns.time:Time",
+        "image": "pipeline.learning.columns.image:Image",
+    }
 
     breaks: ClassVar[Literal["bounds", "categories"]]
     """The check that says how many cells break the declaration."""
@@ -42,13 +52,23 @@ class Column(Frozen, ABC):
     def width(self) -> int:
         """Features that a cell becomes."""
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """How a model may take the features: numbers side by side, or channels, height and width of an image."""
+        return (self.width,)
+
+    @property
+    def vocabulary(self) -> int | None:
+        """The features are whole numbers below this, each standing for a word; None: they are quantities."""
+        return None
+
     @abstractmethod
     def typed(self, values: pd.Series) -> npt.NDArray[Any]:
         """The cells as a snapshot keeps them."""
 
     @abstractmethod
     def encoded(self, values: pd.Series) -> Matrix:
-        """float32 [rows, width], all values in [0, 1]."""
+        """float32 [rows, width]: quantities in [0, 1], or numbers of words below `vocabulary`."""
 
     @property
     @abstractmethod

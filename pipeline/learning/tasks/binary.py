@@ -1,74 +1,89 @@
-"""Metrics of a binary classifier from its score histogram alone, which is all that clients release."""
+"""Yes or no."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
+from pydantic import ConfigDict, Field
 
+from pipeline.learning.cells import text_of, texts
 from pipeline.learning.columns.column import Matrix
+from pipeline.learning.queries.query import Query
+from pipeline.learning.queries.scores import Scores, sigmoid
+from pipeline.learning.tasks.task import Task
 from privacy.noise import Floats, Integers
 
-SPREAD = 3.0
-"""Bins are even in the sigmoid of a third of the logit: many scores lie near 0 and 1, and ties in a bin cost ROC-AUC
-(measured on one default job: 0.8134 with 40 even bins of the score itself, 0.8207 exactly). One half stays an edge."""
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
 
 
-def score_counts(scores: Floats, labels: Matrix, bins: int) -> Integers:
-    """Exact counts [2, bins] of the scores of each class."""
-    # A score that is not a number must not be told from others: an error here would say that such a record exists.
-    bounded = np.clip(np.nan_to_num(scores, nan=0.5), 1e-12, 1 - 1e-12)
-    spread = 1 / (1 + ((1 - bounded) / bounded) ** (1 / SPREAD))
-    at = np.minimum((spread * bins).astype(np.int64), bins - 1)
-    counts = np.zeros((2, bins), dtype=np.int64)
-    np.add.at(counts, (labels.astype(np.int64), at), 1)
-    return counts
+class Binary(Task):
+    """Whether `column` holds one of `positive`. The model says one number: the logit of yes."""
 
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
-def metrics(negative: npt.ArrayLike, positive: npt.ArrayLike) -> dict[str, float]:
-    """negative, positive: counts [bins] by score in [0, 1], ascending; they may be noisy, so slightly negative too.
+    kind: Literal["binary"] = Field("binary", description="Yes or no.")
+    positive: tuple[str, ...] = Field(min_length=1, description="Values that count as the positive class.")
 
-    Accuracy, precision and recall are at threshold 0.5, exact when it is a bin edge. ROC-AUC counts ties inside a bin
-    as half (Mann-Whitney); PR-AUC is the step sum of precision over recall (average precision).
-    """
-    zeros, ones = np.asarray(negative, dtype=np.float64), np.asarray(positive, dtype=np.float64)
-    total_0, total_1 = max(zeros.sum(), 1.0), max(ones.sum(), 1.0)
-    half = len(zeros) // 2
-    hits, false_alarms = ones[half:].sum(), zeros[half:].sum()
-    correct = hits + zeros[:half].sum()
-    return {
-        "roc_auc": _bounded(_kernel(zeros) @ ones / (total_0 * total_1)),
-        "pr_auc": _bounded(_average_precision(zeros, ones)),
-        "accuracy": _bounded(correct / (total_0 + total_1)),
-        "precision": _bounded(hits / max(hits + false_alarms, 1.0)),
-        "recall": _bounded(hits / total_1),
-        "positive_share": _bounded(total_1 / (total_0 + total_1)),
+    measures: ClassVar[Mapping[str, bool]] = {
+        "roc_auc": True,
+        "pr_auc": True,
+        "accuracy": True,
+        "precision": True,
+        "recall": True,
     }
 
+    @property
+    def declared(self) -> list[object]:
+        return [self.column, sorted(map(text_of, self.positive))]
 
-def roc_auc_error(negative: npt.ArrayLike, positive: npt.ArrayLike, noise: float) -> float:
-    """One standard error of `roc_auc`, to first order: sampling of the rows, and noise of deviation `noise` a count."""
-    zeros, ones = np.asarray(negative, dtype=np.float64), np.asarray(positive, dtype=np.float64)
-    total_0, total_1 = max(zeros.sum(), 1.0), max(ones.sum(), 1.0)
-    auc = _kernel(zeros) @ ones / (total_0 * total_1)
-    by_one = (_kernel(zeros) / total_0 - auc) / total_1
-    by_zero = (_kernel(ones[::-1])[::-1] / total_1 - auc) / total_0
-    variance = (np.maximum(ones, 0) + noise**2) @ by_one**2 + (np.maximum(zeros, 0) + noise**2) @ by_zero**2
-    return math.sqrt(variance)
+    @property
+    def said(self) -> str:
+        return f"whether {self.column} is in ({', '.join(self.positive)})"
 
+    @property
+    def outputs(self) -> int:
+        return 1
 
-def _kernel(counts: Floats) -> Floats:
-    """For each bin, how many of `counts` score below it, ties half."""
-    return np.asarray(np.cumsum(counts) - counts / 2)
+    def targets(self, values: pd.Series) -> Matrix:
+        """1 for the positive class, else 0."""
+        return self.grouped(values).astype(np.float32)
 
+    def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy."""
+        from torch.nn.functional import binary_cross_entropy_with_logits
 
-def _average_precision(zeros: Floats, ones: Floats) -> float:
-    above_1, above_0 = np.cumsum(ones[::-1]), np.cumsum(zeros[::-1])
-    precision = np.clip(above_1 / np.maximum(above_1 + above_0, 1.0), 0.0, 1.0)
-    recall = np.clip(above_1 / max(ones.sum(), 1.0), 0.0, 1.0)
-    return float(np.sum(np.diff(np.maximum.accumulate(recall), prepend=0.0) * precision))
+        return binary_cross_entropy_with_logits(outputs.squeeze(1), targets, reduction="none")
 
+    def predictions(self, outputs: Matrix) -> Floats:
+        """Probability of the positive class [rows, 1]."""
+        return sigmoid(outputs)
 
-def _bounded(value: float) -> float:
-    return float(min(max(value, 0.0), 1.0))
+    def question(self, bins: int) -> Query:
+        return Scores(bins=bins)
+
+    def answers(self, outputs: Matrix, metrics: Mapping[str, float]) -> list[dict[str, Any]]:
+        chances = [round(chance, 6) for chance in self.predictions(outputs)[:, 0].tolist()]
+        return [{"probability": chance, "positive": chance >= 0.5} for chance in chances]
+
+    @property
+    def answer_schema(self) -> dict[str, object]:
+        probability = {"type": "number", "minimum": 0, "maximum": 1, "description": "Of the positive class."}
+        positive = {"type": "boolean", "description": "Whether the probability is at least one half."}
+        return {"type": "object", "properties": {"probability": probability, "positive": positive}}
+
+    @property
+    def groups(self) -> int:
+        return 2
+
+    @property
+    def broken(self) -> int | None:
+        """What is not positive is negative."""
+        return None
+
+    def grouped(self, values: pd.Series) -> Integers:
+        names = {text_of(name) for name in self.positive}
+        return np.fromiter((text in names for text in texts(values)), dtype=np.int64, count=len(values))

@@ -59,7 +59,7 @@ def test_unknown_keys_name_the_nearest_known_one(dataset: Path, changes: dict[st
         ({"data__columns__age__low": 100}, "expected low < high"),
         ({"data__columns__unit__categories": ["a", "a"]}, "twice: a"),
         ({"data__columns__unit__example": "nowhere"}, "not one of the categories"),
-        ({"data__label__column": "age"}, "is the label"),
+        ({"data__label__column": "age"}, "is the outcome"),
         ({"name": "No Spaces"}, "name"),
         ({"training__rounds": "many"}, r"training\.rounds"),
     ],

@@ -1,6 +1,7 @@
 """Preprocessing and scoring: the same numbers at the client and at the endpoint."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.language.config import Config
 from pipeline.learning.features import FeatureSpec
-from pipeline.learning.models import mlp as models
-from pipeline.learning.models.mlp import ModelConfig
-from privacy.dpsgd import load_flat
+from pipeline.learning.models.layered import Layered
 
 
 def test_values_become_declared_places(config: Config) -> None:
@@ -32,7 +31,7 @@ def test_values_become_declared_places(config: Config) -> None:
     )
     assert spec.width == 7
     assert np.array_equal(spec.matrix(frame), expected)
-    assert spec.labels(pd.DataFrame({"died": ["yes", "no", ""]})).tolist() == [1, 0, 0]
+    assert spec.targets(pd.DataFrame({"died": ["yes", "no", ""]})).tolist() == [1, 0, 0]
 
 
 def test_a_spec_survives_serialisation(config: Config) -> None:
@@ -51,27 +50,29 @@ def test_rows_and_tables_give_the_same_features(config: Config, dataset: Path) -
 @given(
     hidden=st.lists(st.integers(1, 9), max_size=3),
     width=st.integers(1, 12),
+    outputs=st.integers(1, 4),
     seed=st.integers(0, 99),
     activation=st.sampled_from(["relu", "tanh"]),
 )
-def test_numpy_scores_equal_the_trained_module(hidden: list[int], width: int, seed: int, activation: str) -> None:
-    config = ModelConfig(hidden=tuple(hidden), activation=activation)  # type: ignore[arg-type]
-    weights = models.initial_weights(config, width, seed)
-    assert len(weights) == models.parameter_count(config, width)
-    module = models.build(config, width)
-    load_flat(module, weights)
+def test_numpy_scores_equal_the_trained_module(
+    hidden: list[int], width: int, outputs: int, seed: int, activation: Literal["relu", "tanh"]
+) -> None:
+    net = Layered((width, *hidden, outputs), activation, seed=seed)
+    weights = net.initial()
+    assert len(weights) == net.parameters
+    module = net.module(weights)
     features = np.random.default_rng(seed).random((20, width), dtype=np.float32)
     with torch.no_grad():
-        expected = torch.sigmoid(module(torch.from_numpy(features)).squeeze(1)).numpy()
-    assert np.allclose(models.scores(config, width, weights, features), expected, atol=1e-6)
-    tensors = models.as_tensors(config, width, weights)
+        expected = module(torch.from_numpy(features)).numpy()
+    assert np.allclose(net.outputs(weights, features), expected, atol=1e-6)
+    tensors = net.as_tensors(weights)
     assert set(tensors) == set(module.state_dict())
-    assert np.array_equal(models.from_tensors(config, width, tensors), weights)
+    assert np.array_equal(net.from_tensors(tensors), weights)
 
 
 def test_tensors_that_do_not_fit_are_refused() -> None:
-    config = ModelConfig(hidden=(3,))
-    tensors = models.as_tensors(config, 2, models.initial_weights(config, 2, 0))
+    net = Layered((2, 3, 1))
+    tensors = net.as_tensors(net.initial())
     for wrong in ({**tensors, "9.weight": tensors["0.bias"]}, {**tensors, "0.bias": tensors["2.bias"]}, {}):
         with pytest.raises(ValueError, match="tensor"):
-            models.from_tensors(config, 2, wrong)
+            net.from_tensors(wrong)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.language.config import ServingConfig
+from pipeline.language.settings.serving import ServingConfig
 from pipeline.store.registry import Registry
 from privacy.errors import PortInUse, ServingError
 from server.serving.running import call, check_port, free_port, start_endpoint, wait_for

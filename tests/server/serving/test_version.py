@@ -29,7 +29,12 @@ def registered(trained: Trained) -> Registered:
 
 def test_it_ranks_risk_and_says_what_it_is(registered: Registered) -> None:
     served = ServedModel.load(registered)
-    low, high = served.predict([{"age": 20, "lab": 1, "unit": "medical"}, {"age": 95, "lab": 12, "unit": "intensive"}])
+    low, high = (
+        said["probability"]
+        for said in served.predict(
+            [{"age": 20, "lab": 1, "unit": "medical"}, {"age": 95, "lab": 12, "unit": "intensive"}]
+        )
+    )
     assert 0 <= low < high <= 1
     assert served.description["privacy"]["epsilon"] == 3.0
     assert served.description["schema"]["required"] == ["age", "lab", "unit"]

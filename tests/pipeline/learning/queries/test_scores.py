@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from pipeline.learning.tasks.binary import metrics, roc_auc_error
+from pipeline.learning.queries.scores import metrics, roc_auc_error
 
 
 @pytest.fixture(scope="module")

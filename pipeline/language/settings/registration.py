@@ -1,0 +1,35 @@
+"""What a version must reach."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from pipeline.kinds import Frozen
+from pipeline.learning.tasks.task import Task
+
+
+class RegistrationConfig(Frozen):
+    """What a version must reach to become champion."""
+
+    least: dict[str, float] = Field(
+        default_factory=dict,
+        description="Metric -> value: a version that is worse in one is registered but not promoted.",
+    )
+    min_roc_auc: float | None = Field(
+        None, ge=0, le=1, description="Short for least: {roc_auc: ...}. Default: 0.5, where that is measured."
+    )
+    max_regression: float = Field(
+        0.01, ge=0, description="A version this much worse than the champion in the headline metric is not promoted."
+    )
+
+    def thresholds(self, task: Task) -> dict[str, float]:
+        """Metric -> the value that it must reach. Raises ValueError for one that the task does not measure."""
+        wanted = dict(self.least)
+        if self.min_roc_auc is not None or "roc_auc" in task.measures:
+            wanted.setdefault("roc_auc", 0.5 if self.min_roc_auc is None else self.min_roc_auc)
+        for metric in wanted:
+            if metric not in task.measures:
+                raise ValueError(
+                    f"registration: task {task.kind} does not measure {metric}, but {', '.join(task.measures)}"
+                )
+        return wanted

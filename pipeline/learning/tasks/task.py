@@ -1,0 +1,110 @@
+"""What is learned: the outcome, how a prediction is judged, and what is answered."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from pipeline.kinds import Kind
+from pipeline.learning.columns.column import Matrix
+from pipeline.learning.queries.query import Query
+from privacy.noise import Floats, Integers
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+
+class Task(Kind):
+    """One outcome, in one column of the table.
+
+    What becomes of a cell depends on that cell alone. A record whose outcome is unknown has the target NaN: it is
+    learned nothing from, and is in no metric.
+    """
+
+    BUILT_IN: ClassVar[Mapping[str, str]] = {
+        "binary": "pipeline.learning.tasks.binary:Binary",
+        "classes": "pipeline.learning.tasks.classes:Classes",
+        "regression": "pipeline.learning.tasks.regression:Regression",
+    }
+
+    measures: ClassVar[Mapping[str, bool]]
+    """Its metrics, and whether more of each is better. The first is the headline, by which versions are compared."""
+
+    column: str = Field(description="Column that holds the outcome.")
+
+    @property
+    def headline(self) -> str:
+        """The metric by which versions are compared."""
+        return next(iter(self.measures))
+
+    def worse(self, metric: str, value: float, than: float) -> bool:
+        return value < than if self.measures[metric] else value > than
+
+    @property
+    @abstractmethod
+    def declared(self) -> list[object]:
+        """The declaration as JSON that is the same in every process; tasks with equal ones mean the same."""
+
+    @property
+    @abstractmethod
+    def said(self) -> str:
+        """The declaration in words, for an owner who refuses it."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """Numbers that the model says of a record."""
+
+    @abstractmethod
+    def targets(self, values: pd.Series) -> Matrix:
+        """float32 [rows], NaN where the outcome is unknown."""
+
+    @abstractmethod
+    def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Loss [rows] of each record. outputs: [rows, outputs]; targets: [rows]. 0 where the target is NaN."""
+
+    @abstractmethod
+    def predictions(self, outputs: Matrix) -> Floats:
+        """What the question of the task counts by [rows, ...], from the model's outputs [rows, outputs]."""
+
+    @abstractmethod
+    def question(self, bins: int) -> Query:
+        """What is asked of the held-out records, with about so many bins."""
+
+    @abstractmethod
+    def answers(self, outputs: Matrix, metrics: Mapping[str, float]) -> list[dict[str, Any]]:
+        """What the endpoint says of each row. metrics: of the version."""
+
+    @property
+    @abstractmethod
+    def answer_schema(self) -> dict[str, object]:
+        """JSON Schema of one answer."""
+
+    # -- what the checks of a client's data count by ----------------------------------------------------------------
+    @property
+    @abstractmethod
+    def groups(self) -> int:
+        """Groups of outcomes in which the checks count; a row is in one of them."""
+
+    @property
+    @abstractmethod
+    def broken(self) -> int | None:
+        """The group of what breaks the declaration; None: nothing can."""
+
+    @property
+    def breaks(self) -> Literal["bounds", "categories"]:
+        """The check that says how many outcomes break the declaration."""
+        return "categories"
+
+    @property
+    def balanced(self) -> bool:
+        """Whether a small group is worth a warning."""
+        return True
+
+    @abstractmethod
+    def grouped(self, values: pd.Series) -> Integers:
+        """The group of each row."""
