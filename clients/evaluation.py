@@ -14,14 +14,17 @@ from clients.execution import ExecutionState, blob, sealed_once
 from clients.home import Home
 from clients.planning import checks_of, evaluation_of
 from clients.preprocessing import find_features
+from clients.release import Vector, into_sum
 from pipeline.language.packing import Blobs, weights_from
 from pipeline.language.protocol import EvaluateReply, EvaluateRequest
+from pipeline.learning.models.net import Weights
 from pipeline.learning.queries.query import Rows
 from privacy.accounting import Release
-from privacy.errors import ProtocolError, RoundLost
+from privacy.errors import ProtocolError
 from privacy.noise import Integers, SecureNoise
-from privacy.population import EVERYONE
+from privacy.population import EVERYONE, Charge
 from privacy.statement import agreed, basis_of
+from privacy.stream import Words
 
 ONE_CLIENT = 1000
 """L2 norm of one client's counts under client-level privacy, in units of what one record adds: what one client can
@@ -36,7 +39,6 @@ def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> t
     home.policy.permit_model(net.parameters)
     home.policy.permit_privacy(request.privacy)
     state = ExecutionState(home, request.execution)
-    charge = f"{request.execution}/evaluate/1"
     home.show_ledger(request.seen)
     features = find_features(home, request.features, request.spec, request.holdout)
     beside = checks_of(request.privacy, request.checks_share, len(request.spec.columns))
@@ -45,18 +47,23 @@ def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> t
     norm = question.norm if shares is None else ONE_CLIENT * math.ceil(question.norm)
     noise = norm * (release.noise_multiplier if shares is None else shares.deviation / shares.clipping_norm)
     statement = state.membership.statement("evaluate", 1, request.attempt, terms)
+    population = features.population("held-out", request.holdout)
+    asked = Vector(
+        id=f"{request.execution}/evaluate/1",
+        name=sealed_once(f"evaluate-{request.basis}", statement, shares),
+        statement=statement,
+        charge=Charge([release], EVERYONE if shares else population),
+        lost="this evaluation was charged and then interrupted here; it is not made twice",
+    )
     holder = state.membership.holder(request.attempt.generation)
-    key = sealed_once(f"evaluate-{request.basis}", statement, shares)
-    if (made := state.stored(key, holder)) is None:
-        if home.ledger.has(charge):
-            raise RoundLost("this evaluation was charged and then interrupted here; it is not made twice", travels=True)
+
+    def prepare() -> Weights:
         content = blob(blobs, "weights")
         if basis_of(content) != request.basis:
             raise ProtocolError("the weights are not those that the request names", travels=True)
-        weights = weights_from(content, net.parameters)
-        holder.permit(statement)
-        population = features.population("held-out", request.holdout)
-        home.ledger.reserve(charge, [release], EVERYONE if shares else population)
+        return weights_from(content, net.parameters)
+
+    def make(weights: Weights) -> Words:
         state.note_beside(beside)
         split = features.split("held-out", request.holdout)
         counts = question.count(Rows(split.targets), task.predictions(net.outputs(weights, split.features)))
@@ -64,11 +71,10 @@ def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> t
             counts = of_one_client(counts, norm)
         if noise:
             counts = counts + whole_noise(noise, len(counts), release)
-        made = holder.integers(counts)
-        state.store(key, holder, made)
-    home.ledger.commit(charge)
-    reply = EvaluateReply(head=home.published_head, noise=noise)
-    return reply, {"sealed": holder.seal(made, statement)}
+        return holder.integers(counts)
+
+    sealed = into_sum(state, holder, asked, prepare, make)
+    return EvaluateReply(head=home.published_head, noise=noise), {"sealed": sealed}
 
 
 def whole_noise(deviation: float, count: int, release: Release) -> Integers:

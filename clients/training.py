@@ -17,6 +17,7 @@ from clients.execution import ExecutionState, GlobalModel, blob, sealed_once
 from clients.home import Home
 from clients.planning import afford, charges, checks_of, make_plan, training_rows
 from clients.preprocessing import Split, find_features
+from clients.release import Vector, into_sum
 from pipeline.language.noise import SumTerms
 from pipeline.language.packing import Blobs, weights_from
 from pipeline.language.protocol import TrainReply, TrainRequest
@@ -24,13 +25,14 @@ from pipeline.language.settings.privacy import Privacy
 from pipeline.learning.models.net import PROBED, Net, Weights
 from privacy.accounting import Release
 from privacy.dpsgd import Optimisation, train_round
-from privacy.errors import KindDiffers, ProtocolError, RoundLost
+from privacy.errors import KindDiffers, ProtocolError
 from privacy.noise import SecureNoise
 from privacy.parameters import flat
 from privacy.plan import DPPlan
 from privacy.population import EVERYONE, Charge, Population
 from privacy.probing import probe
 from privacy.statement import agreed, basis_of
+from privacy.stream import Words
 
 
 def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[TrainReply, Blobs]:
@@ -40,7 +42,6 @@ def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[T
     home.policy.permit_privacy(request.privacy)
     _permit_parts(net, request)
     state = ExecutionState(home, request.execution)
-    charge = f"{request.execution}/train/{request.round}"
     home.show_ledger(request.seen)
     features = find_features(home, request.features, request.spec, request.holdout)
     population = features.population("training", request.holdout)
@@ -54,34 +55,34 @@ def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[T
     before = state.advance(_current(state, net, blobs), request.sums, blobs, bound, server)
     terms = agreed(before.basis, noise)
     statement = state.membership.statement("train", request.round, request.attempt, terms)
+    asked = Vector(
+        id=f"{request.execution}/train/{request.round}",
+        name=sealed_once(f"train-{request.round}", statement, plan.shares),
+        statement=statement,
+        charge=Charge([plan.round()], EVERYONE if plan.shares else population),
+        lost="this round was charged and then interrupted here; it is not trained twice",
+    )
     holder = state.membership.holder(request.attempt.generation)
-    key = sealed_once(f"train-{request.round}", statement, plan.shares)
-    if (update := state.stored(key, holder)) is not None:
-        home.ledger.commit(charge)
-        return TrainReply(head=home.published_head), {"sealed": holder.seal(update, statement)}
-    if home.ledger.has(charge):
-        raise RoundLost("this round was charged and then interrupted here; it is not trained twice", travels=True)
-    if request.round > plan.rounds:
-        raise ProtocolError(f"round {request.round} of {plan.rounds}", travels=True)
-    holder.permit(statement)
 
-    if fixed is None and not net.checked:
-        probe(net.module(before.weights), torch.from_numpy(net.examples(PROBED)), request.spec.task.outputs)
-    home.ledger.reserve(charge, [plan.round()], EVERYONE if plan.shares else population)
-    if fixed is None:
-        state.save_model(before)
-        state.note_beside(beside)
-        state.fix_plan(plan, settings)
-    split = features.split("training", request.holdout)
-    moved = _trained(state, request, net, before, plan, split) - before.weights.astype(np.float64)
-    if plan.shares:
-        update = holder.noised(moved.astype(np.float64), statement, plan.shares, SecureNoise())
-    else:
-        weighted = np.append(plan.weight * moved, plan.weight * request.encryption.bound)
-        update = holder.quantised(weighted, statement, request.encryption.bound)
-    state.store(key, holder, update)
-    home.ledger.commit(charge)
-    return TrainReply(head=home.published_head), {"sealed": holder.seal(update, statement)}
+    def prepare() -> None:
+        if request.round > plan.rounds:
+            raise ProtocolError(f"round {request.round} of {plan.rounds}", travels=True)
+        if fixed is None and not net.checked:
+            probe(net.module(before.weights), torch.from_numpy(net.examples(PROBED)), request.spec.task.outputs)
+
+    def make(_: None) -> Words:
+        if fixed is None:
+            state.save_model(before)
+            state.note_beside(beside)
+            state.fix_plan(plan, settings)
+        split = features.split("training", request.holdout)
+        moved = _trained(state, request, net, before, plan, split) - before.weights.astype(np.float64)
+        if plan.shares:
+            return holder.noised(moved.astype(np.float64), statement, plan.shares, SecureNoise())
+        return holder.quantised(np.append(plan.weight * moved, plan.weight * bound), statement, bound)
+
+    sealed = into_sum(state, holder, asked, prepare, make)
+    return TrainReply(head=home.published_head), {"sealed": sealed}
 
 
 def settings_of(request: TrainRequest) -> str:

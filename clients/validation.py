@@ -19,6 +19,7 @@ from clients.grading import CheckCounts, graded
 from clients.home import Home
 from clients.ingestion import PLACE, load_snapshot
 from clients.planning import afford, checks_of, whole_run
+from clients.release import by_itself
 from pipeline.host.files import read_json, write_atomically
 from pipeline.language.packing import Blobs
 from pipeline.language.protocol import ValidateReply, ValidateRequest
@@ -27,7 +28,7 @@ from pipeline.learning.columns.column import Column
 from pipeline.learning.contract import DataContract
 from privacy.accounting import Release
 from privacy.noise import Integers, SecureNoise
-from privacy.population import EVERYONE
+from privacy.population import EVERYONE, Charge
 
 
 @dataclass(frozen=True)
@@ -114,16 +115,16 @@ def _answered(folder: Path, question: Question, release: Release) -> tuple[Integ
 
 
 def _counted(home: Home, snapshot: str, folder: Path, question: Question, release: Release) -> tuple[Integers, float]:
-    """Reserve, count, keep, commit. A try that was interrupted after its charge is charged again."""
+    """New noisy counts, kept beside the snapshot."""
     noise = release.noise_multiplier
     name = hashlib.sha256(f"{snapshot} {question.digest} {noise!r}".encode()).hexdigest()[:32]
-    tries = sum(row.kind == "reserve" and row.id.startswith(f"{name}/validate/") for row in home.ledger.rows())
-    charge = f"{name}/validate/{tries + 1}"
-    home.ledger.reserve(charge, [release], EVERYONE)
-    counts = question.count(home, snapshot)
-    if noise:
-        counts = counts + SecureNoise().discrete_gaussian(noise, len(counts))
-    kept = {"counts": counts.tolist(), "noise": noise, "release": asdict(release)}
-    write_atomically(folder / f"checks-{question.digest}-{name}.json", json.dumps(kept).encode())
-    home.ledger.commit(charge)
-    return counts, noise
+
+    def make() -> Integers:
+        counts = question.count(home, snapshot)
+        return counts + SecureNoise().discrete_gaussian(noise, len(counts)) if noise else counts
+
+    def store(counts: Integers) -> None:
+        kept = {"counts": counts.tolist(), "noise": noise, "release": asdict(release)}
+        write_atomically(folder / f"checks-{question.digest}-{name}.json", json.dumps(kept).encode())
+
+    return by_itself(home, f"{name}/validate", Charge([release], EVERYONE), make, store), noise

@@ -35,6 +35,11 @@ TESTS: dict[str, tuple[str, ...]] = {
     "privacy/group.py": ("tests/privacy/test_group.py",),
     "privacy/quantise.py": ("tests/privacy/test_quantise.py", "tests/privacy/test_shares.py"),
     "clients/planning.py": ("tests/clients/test_planning.py", "tests/adversary/test_owner.py"),
+    "clients/release.py": (
+        "tests/clients/test_evaluation.py",
+        "tests/clients/test_training.py",
+        "tests/adversary/test_owner.py",
+    ),
     "clients/training.py": ("tests/adversary/test_owner.py", "tests/clients/test_training.py"),
     "clients/evaluation.py": ("tests/clients/test_evaluation.py", "tests/adversary/test_owner.py"),
     "clients/validation.py": ("tests/clients/test_validation.py",),
