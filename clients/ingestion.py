@@ -1,8 +1,9 @@
 """ingest: the contract's columns of the data source as an immutable Parquet snapshot.
 
-Every record gets its place in [0, 1): a keyed digest of its whole source row. Its place decides its split (held-out
-below `holdout`, training above) and nothing about any other record does, so that the two splits are disjoint under
-add/remove and stay so in every later snapshot. How many rows there are decides about nothing here.
+Every record gets its place in [0, 1): a keyed digest of its whole source row, or of the key that says whose it is. Its
+place decides its split (held-out below `holdout`, training above) and nothing about any other record does, so that the
+two splits are disjoint under add/remove and stay so in every later snapshot. How many rows there are decides about
+nothing here.
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 
 import pandas as pd
 
 from clients.home import Home
 from clients.places import basis_of_places, places
-from clients.sources.tables import columns_of, read_source
+from clients.sources.source import Source
 from pipeline.host.files import read_json, write_atomically
 from pipeline.language.packing import Blobs
 from pipeline.language.protocol import IngestReply, IngestRequest
@@ -37,17 +37,18 @@ class Snapshot:
 
 
 def ingest(home: Home, request: IngestRequest, blobs: Blobs) -> tuple[IngestReply, Blobs]:
-    """Raises ForbiddenColumn, ContractRefused, TooFewRows, SourceMissing, ColumnMissing."""
+    """Raises ForbiddenColumn, ContractRefused, ContractViolated, TooFewRows, SourceMissing, ColumnMissing."""
     contract = request.contract
     home.permit_data(contract, contract.holdout)
     home.policy.permit_rows(contract.min_rows)
     epoch = home.snapshots.refresh()
-    source = read_source(home.policy.source)
+    source = home.policy.source.read()
     if home.snapshots.refresh() != epoch:
         raise home.snapshots.outdated()
     check_columns(source, contract)
     frame = _typed(source, contract)
-    frame[PLACE] = places(source, home.place_key)
+    persons = home.policy.source.persons(source)
+    frame[PLACE] = places(persons, home.place_key)
     frame = frame.sort_values(PLACE, kind="stable", ignore_index=True)
     snapshot = home.digest(epoch.encode(), _content(frame), repr(list(frame)).encode())
     folder = home.snapshots.folder(snapshot)
@@ -56,7 +57,7 @@ def ingest(home: Home, request: IngestRequest, blobs: Blobs) -> tuple[IngestRepl
         temporary = folder / ".data.parquet"
         frame.to_parquet(temporary, compression="zstd", index=False)
         temporary.rename(folder / "data.parquet")
-        manifest = {"rows": len(frame), "columns": list(frame), "basis": basis_of_places(source)}
+        manifest = {"rows": len(frame), "columns": list(frame), "basis": basis_of_places(persons)}
         write_atomically(folder / "manifest.json", json.dumps(manifest).encode())
     home.snapshots.keep(snapshot, source)
     return IngestReply(snapshot=snapshot), {}
@@ -73,17 +74,17 @@ def check_columns(source: pd.DataFrame, contract: DataContract) -> None:
         )
 
 
-def check_forbidden(source: Path, names: Sequence[str], where: str) -> None:
+def check_forbidden(source: Source, names: Sequence[str], where: str) -> None:
     """Raise ConfigError for a prohibition that names no column: it was misspelt, and protects nothing.
 
     Raises SourceMissing, ContractViolated.
     """
-    columns = columns_of(source) if names else []
+    columns = source.columns() if names else []
     for name in names:
         if name not in columns:
             close = get_close_matches(name, columns, n=1)
             raise ConfigError(
-                f"{where} names {name!r}, which is no column of {source.name}",
+                f"{where} names {name!r}, which is no column of the source",
                 remedy=f"Did you mean {close[0]!r}?" if close else f"Its columns: {', '.join(columns)}.",
             )
 

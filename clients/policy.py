@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from clients.sources.source import Source, as_tree
 from pipeline.kinds import Frozen
 from pipeline.language.settings.privacy import Privacy
 from privacy.errors import (
@@ -32,7 +32,9 @@ class ClientPolicy(Frozen):
     """Stored as `policy.yaml` in the client's home; nobody else can change it."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of this client in the federation.")
-    source: Path = Field(description="CSV or Parquet file with the data.")
+    source: Source = Field(
+        description="Where the data lie: a kind with its settings; a path is short for the CSV or Parquet file there."
+    )
     rows: int = Field(
         ge=1,
         description="About how many rows the source has: a public, rounded number from which every plan is made, so "
@@ -64,6 +66,11 @@ class ClientPolicy(Frozen):
         "The built-in ones are allowed.",
     )
     forbidden_columns: tuple[str, ...] = Field((), description="Columns that never enter, whatever the contract says.")
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _short(cls, source: Any) -> Any:
+        return as_tree(source)
 
     @model_validator(mode="after")
     def _meaningful(self) -> Self:

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.host.files import read_json, write_atomically
-from privacy.errors import SourceChanged, SourceMissing
+from privacy.errors import SourceChanged
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from clients.sources.source import Source
 
 _CHANGED = "this client does not have that: its data source has changed since, or its owner had it removed"
 _AGAIN = "Take a new one: run the same command again."
@@ -30,7 +32,7 @@ _AGAIN = "Take a new one: run the same command again."
 class Snapshots:
     """Of one home. What is made from a snapshot lies in its own folder, so that it goes with it."""
 
-    def __init__(self, root: Path, source: Path, digest: Callable[..., str], place_key: bytes) -> None:
+    def __init__(self, root: Path, source: Source, digest: Callable[..., str], place_key: bytes) -> None:
         """root: the home. source: where the data lie. digest: the home's keyed one."""
         self._root, self._source, self._digest, self._place_key = root, source, digest, place_key
         self._folder, self._present = root / "snapshots", root / "present.json"
@@ -48,14 +50,16 @@ class Snapshots:
         Its epoch: a random name that nothing else has, so that a source that changes and comes back is another one.
         Raises SourceMissing.
         """
-        known, seen = self._known(), self._seen()
-        if known and known["seen"] == seen:
+        known, seen = self._known(), self._source.seen()
+        if known and seen is not None and known["seen"] == seen:
             return str(known["epoch"])
         file = self._file()
-        if known and (known["file"] == file or known.get("records") == self._records(self._read())):
+        same = file is not None and known.get("file") == file
+        records = None if same else self._records(self._source.read())
+        if known and (same or known.get("records") == records):
             self._write({**known, "seen": seen, "file": file})
         else:
-            self._begin(seen, file)
+            self._begin(seen, file, records)
         return str(self._known()["epoch"])
 
     def keep(self, snapshot: str, source: pd.DataFrame) -> None:
@@ -78,33 +82,23 @@ class Snapshots:
     def forget(self) -> int:
         """Remove every snapshot and all that was made from them; how many there were."""
         every = len(list(self._every()))
-        self._begin(self._seen(), self._file())
+        self._begin(self._source.seen(), self._file(), None)
         return every
 
-    def _begin(self, seen: str, file: str) -> None:
+    def _begin(self, seen: str | None, file: str | None, records: str | None) -> None:
         """A new epoch, without any snapshot."""
-        self._write({"seen": seen, "file": file, "epoch": secrets.token_hex(16), "snapshots": []})
+        self._write({"seen": seen, "file": file, "records": records, "epoch": secrets.token_hex(16), "snapshots": []})
         for folder in self._every():
             shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(self._root / "features", ignore_errors=True)  # where earlier versions kept them
 
-    def _seen(self) -> str:
-        """Place, size and time of the source: while they are the same it is not read to see whether it changed."""
-        path = self._source
-        try:
-            found = path.stat()
-        except OSError:
-            raise SourceMissing(f"{path} cannot be read") from None
-        return f"{path} {found.st_ino} {found.st_size} {found.st_mtime_ns}"
-
-    def _file(self) -> str:
-        with open(self._source, "rb") as file:
-            return self._digest(b"source", hashlib.file_digest(file, "sha256").digest())
-
-    def _read(self) -> pd.DataFrame:
-        from clients.sources.tables import read_source
-
-        return read_source(self._source)
+    def _file(self) -> str | None:
+        """Digest of what is in its files; None: it has none."""
+        digests = []
+        for path in self._source.files:
+            with open(path, "rb") as file:
+                digests.append(hashlib.file_digest(file, "sha256").digest())
+        return self._digest(b"source", *digests) if digests else None
 
     def _records(self, source: pd.DataFrame) -> str:
         """The same for the same records under the same columns, in whatever order and file they stand."""

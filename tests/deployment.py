@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,8 @@ class Deployment:
         """kill -9 of all its processes at once."""
         process = self.processes[name]
         for victim in [*family(process), psutil.Process(process.pid)]:
-            victim.kill()
+            with suppress(psutil.NoSuchProcess):  # it ends at this moment
+                victim.kill()
         process.wait(20)
 
     def end(self, name: str) -> None:

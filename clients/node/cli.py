@@ -18,6 +18,7 @@ import clients.roster_cli
 
 if TYPE_CHECKING:
     from clients.node.node import Node
+    from clients.sources.source import Source
     from pipeline.learning.contract import DataContract
 
 HomeArgument = Annotated[Path, typer.Argument(help="The client's home.")]
@@ -76,6 +77,7 @@ def init(
     from clients.ingestion import check_forbidden
     from clients.node.node import Node
     from clients.policy import ACTIONS, ClientPolicy
+    from clients.sources.source import Source, as_tree
     from pipeline.host.services import refuse_odd
     from pipeline.language.configfile import parse
     from privacy.errors import ConfigError
@@ -85,11 +87,12 @@ def init(
     if not ca.exists():
         raise ConfigError(f"{ca}: no such file", remedy="Ask the operator for ca.crt, and name it: --ca.")
     forbidden = [column.strip() for column in forbid.split(",") if column.strip()]
-    check_forbidden(source, forbidden, "--forbid")
+    file = Source.of(as_tree(source.absolute()))
+    check_forbidden(file, forbidden, "--forbid")
     tree = {
         "name": name,
-        "source": str(source.absolute()),
-        "rows": _declared_rows(source) if rows is None else rows,
+        "source": file,
+        "rows": _declared_rows(file) if rows is None else rows,
         "lifetime_epsilon": lifetime_epsilon,
         "lifetime_delta": lifetime_delta,
         "run_epsilon": min(run_epsilon, lifetime_epsilon),
@@ -108,7 +111,7 @@ def init(
     policy.permit_rows(0)
     Node.introduction(coordinator, ca)  # before anything is written
     refuse_odd(home)
-    agreed = _contract(contract, source) if contract else None
+    agreed = _contract(contract, file) if contract else None
     node = Node.create(Home.create(home, policy, agreed), coordinator, ca)
     typer.echo(f"\n  Your fingerprint   {node.card.fingerprint}")
     typer.echo("                     read it to the operator, and to the owners of the other clients, over the phone")
@@ -128,28 +131,26 @@ def init(
     typer.echo(f"  Next               sottovoce client start {home}")
 
 
-def _declared_rows(source: Path) -> int:
+def _declared_rows(source: Source) -> int:
     """Its number of rows to two digits; where somebody sits before a terminal, another one if they like."""
     from clients.policy import declared
-    from clients.sources.tables import read_source
 
-    proposed = declared(len(read_source(source)))
+    proposed = declared(len(source.read()))
     if not sys.stdin.isatty():
         return proposed
     question = "About how many rows to declare (everyone may know it; the true number never leaves)"
     return int(typer.prompt(question, default=proposed, type=int))
 
 
-def _contract(path: Path, source: Path) -> DataContract:
+def _contract(path: Path, source: Source) -> DataContract:
     """The contract in a file, alone or as the section `data` of a configuration. Raises ConfigError, DataError."""
     from clients.ingestion import check_columns, check_forbidden
-    from clients.sources.tables import read_source
     from pipeline.language.configfile import parse, read_yaml
     from pipeline.learning.contract import DataContract
 
     tree = read_yaml(path)
     contract = parse(DataContract, tree.get("data", tree), path.name)
-    check_columns(read_source(source), contract)
+    check_columns(source.read(), contract)
     check_forbidden(source, tuple(contract.forbidden), f"forbidden in {path.name}")
     return contract
 

@@ -132,8 +132,7 @@ class Node:
             raise ConfigError(
                 f"{self.root / 'card.json'} is not the card of the name and the keys in this home", remedy=_BACK
             )
-        if not policy.source.exists():
-            raise ConfigError(f"the data source {policy.source} is missing", remedy="Set source in policy.yaml.")
+        policy.source.seen()
         check_forbidden(policy.source, policy.forbidden_columns, "forbidden_columns in policy.yaml")
         if self.home.contract:
             policy.permit_columns(self.home.contract.columns)

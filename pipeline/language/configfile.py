@@ -135,12 +135,15 @@ def _path(place: Sequence[str]) -> str:
     return ".".join(part for part in place if part not in _KINDS and not part.startswith("tagged-union"))
 
 
-def _settings(kind: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Every setting of a model as its dotted path and its description."""
+def _settings(
+    kind: type[BaseModel], prefix: str = "", within: tuple[type[BaseModel], ...] = ()
+) -> Iterator[tuple[str, str]]:
+    """Every setting of a model as its dotted path and its description. within: models that this one is a part of."""
     for name, field in kind.model_fields.items():
         yield prefix + name, field.description or ""
         for model in _models(field.annotation):
-            yield from _settings(model, f"{prefix}{name}.")
+            if model not in (*within, kind):
+                yield from _settings(model, f"{prefix}{name}.", (*within, kind))
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

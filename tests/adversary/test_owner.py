@@ -78,7 +78,7 @@ def test_a_plan_comes_from_what_is_declared(liar: Coordinator) -> None:
     names = sorted(liar.homes)
     liar.group("e1", "train", names)
     declared = liar.home("east").policy.rows
-    source = liar.home("east").policy.source
+    source = liar.home("east").policy.source.path
     pd.concat([pd.read_parquet(source)] * 7).to_parquet(source)
     liar.prepare("east")
     liar.train("e1", "east", names)
@@ -159,7 +159,7 @@ def test_who_left_the_source_is_not_trained_on(liar: Coordinator) -> None:
     names = sorted(liar.homes)
     liar.group("e1", "train", names)
     liar.group("e2", "evaluate", names)
-    source = liar.home("east").policy.source
+    source = liar.home("east").policy.source.path
     pd.read_parquet(source).iloc[40:].to_parquet(source)
     asked = (
         lambda: liar.train("e1", "east", names),
@@ -183,7 +183,7 @@ def test_who_left_the_source_is_not_trained_on(liar: Coordinator) -> None:
 def test_a_source_that_was_only_touched_is_the_same(liar: Coordinator) -> None:
     names = sorted(liar.homes)
     liar.group("e1", "train", names)
-    liar.home("east").policy.source.touch()
+    liar.home("east").policy.source.path.touch()
     liar.train("e1", "east", names)
 
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from clients import ingestion
 from clients.places import basis_of_places, places
-from clients.sources.tables import read_source
+from clients.sources.source import Source, as_tree
 from pipeline.language.config import Config
 from pipeline.learning.features import FeatureSpec
 from tests.support import configured
@@ -88,7 +88,7 @@ def as_csv(rows: list[dict[str, Any]], path: Path) -> Path:
 
 def chain(path: Path, config: Config) -> Counter[tuple[object, ...]]:
     """Every record as place, label and features."""
-    source = read_source(path)
+    source = Source.of(as_tree(path)).read()
     ingestion.check_columns(source, config.data)
     frame = ingestion._typed(source, config.data)
     spec = FeatureSpec.of(config.data)

@@ -16,6 +16,7 @@ import pytest
 from flwr.app import Message
 
 from clients.home import Home
+from clients.sources.parquet import Parquet
 from pipeline.language.config import Config
 from pipeline.language.packing import pack
 from pipeline.language.protocol import Action, JoinRequest, PreprocessRequest, ValidateRequest, own_version
@@ -79,7 +80,7 @@ class Asked:
 def walk(folder: Path, config: Config, change: Table | None, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Everything that can be asked of one client; the others are as they are."""
     liar = Coordinator({path.name: path for path in sorted(folder.iterdir()) if path.is_dir()}, config)
-    source = liar.home("east").policy.source
+    source = liar.home("east").policy.source.path
     if change is not None:
         change(pd.read_parquet(source)).astype(str).to_parquet(source) if change is broken else change(
             pd.read_parquet(source)
@@ -131,7 +132,9 @@ def test_what_is_not_charged_depends_on_nothing_but_what_the_owner_fixed(
         shutil.copytree(tmp_path / "as-it-is", folder)
         for home in (path for path in folder.iterdir() if path.is_dir()):
             policy = Home(home).policy
-            Home.write_policy(home, policy.model_copy(update={"source": home / "source" / "data.parquet"}))
+            Home.write_policy(
+                home, policy.model_copy(update={"source": Parquet(path=home / "source" / "data.parquet")})
+            )
         said[what] = walk(folder, config, change, monkeypatch)
     expected = said.pop("as it is")
     assert {action for action, (_, charged) in expected.items() if charged} >= {"validate", "train", "evaluate"}

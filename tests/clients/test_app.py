@@ -40,7 +40,7 @@ def test_join_says_who_and_which_data(grid: LocalGrid) -> None:
     first = joined()
     assert (first.name, first.version) == ("centre", own_version())
     assert joined() == first
-    source = home(grid).policy.source
+    source = home(grid).policy.source.path
     source.touch()
     assert joined() == first, "what was only touched is the same"
     frame = pd.read_parquet(source)
@@ -65,7 +65,7 @@ def test_a_node_without_home_says_so(grid: LocalGrid) -> None:
 
 def test_missing_source_missing_column_too_few_rows_and_junk(grid: LocalGrid, config: Config) -> None:
     request = pack(IngestRequest(contract=config.data))
-    source = home(grid).policy.source
+    source = home(grid).policy.source.path
     good = pd.read_parquet(source)
 
     good.drop(columns="lab").to_parquet(source)
@@ -84,7 +84,7 @@ def test_how_many_rows_there_are_decides_about_nothing(grid: LocalGrid, config: 
     """What is declared does: with more than a run or an owner demands, ten rows are as welcome as ten thousand."""
     request = pack(IngestRequest(contract=config.data))
     mine = home(grid)
-    pd.read_parquet(mine.policy.source).head(10).to_parquet(mine.policy.source)
+    pd.read_parquet(mine.policy.source.path).head(10).to_parquet(mine.policy.source.path)
     assert not ask(grid, Action.INGEST, request).has_error()
     Home.write_policy(mine.root, mine.policy.model_copy(update={"rows": 49}))
     code, text = error(ask(grid, Action.INGEST, request))
@@ -237,7 +237,7 @@ def test_a_snapshot_is_stable_and_follows_the_data(grid: LocalGrid, config: Conf
         ].snapshot
 
     first = snapshot()
-    source = home(grid).policy.source
+    source = home(grid).policy.source.path
     frame = pd.read_parquet(source)
     frame.sample(frac=1, random_state=1).to_parquet(source)
     assert snapshot() == first, "the order of rows is not content"
@@ -253,7 +253,7 @@ def test_a_record_keeps_its_place_when_others_come_and_go(grid: LocalGrid, confi
         return set(load_snapshot(home(grid), unpack(IngestReply, reply.content)[0].snapshot).frame[PLACE])
 
     before = places()
-    source = home(grid).policy.source
+    source = home(grid).policy.source.path
     pd.read_parquet(source).iloc[40:].to_parquet(source)
     assert places() < before
     assert 0.1 < sum(place < 0.2 for place in before) / len(before) < 0.35

@@ -32,7 +32,7 @@ def home(dataset: Path, tmp_path: Path) -> Home:
 
 
 def taken(home: Home, config: Config, frame: pd.DataFrame) -> str:
-    frame.to_parquet(home.policy.source)
+    frame.to_parquet(home.policy.source.path)
     return ingest(home, IngestRequest(contract=config.data), {})[0].snapshot
 
 
@@ -59,7 +59,7 @@ def charges(home: Home) -> list[str]:
 
 
 def source(home: Home) -> pd.DataFrame:
-    return pd.read_parquet(home.policy.source)
+    return pd.read_parquet(home.policy.source.path)
 
 
 @pytest.mark.parametrize("privacy", ["none", PRIVATE])
@@ -195,7 +195,7 @@ def test_at_client_level_no_client_answers_for_itself(dataset: Path, tmp_path: P
 
 def test_a_snapshot_of_another_source_is_not_checked(home: Home, config: Config) -> None:
     snapshot = taken(home, config, source(home))
-    source(home).iloc[1:].to_parquet(home.policy.source)
+    source(home).iloc[1:].to_parquet(home.policy.source.path)
     with pytest.raises(SourceChanged):
         asked(home, config, snapshot, PRIVATE)
     assert charges(home) == []

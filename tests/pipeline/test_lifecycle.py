@@ -96,7 +96,7 @@ def test_changed_data_at_one_client_is_noticed(federation: Federation) -> None:
     federation.run()
     import pandas as pd
 
-    source = Home(federation.homes["east"]).policy.source
+    source = Home(federation.homes["east"]).policy.source.path
     pd.read_parquet(source).iloc[:-1].to_parquet(source)
     federation.run()
     assert "training" in federation.executed
@@ -263,7 +263,7 @@ def test_who_forgets_takes_part_in_the_next_run_again(federation: Federation) ->
 def test_a_source_that_changes_and_comes_back_is_no_dead_end(federation: Federation) -> None:
     import pandas as pd
 
-    source = Home(federation.homes["east"]).policy.source
+    source = Home(federation.homes["east"]).policy.source.path
     before = pd.read_parquet(source)
     for frame in (before, before.iloc[1:], before):
         frame.to_parquet(source)

@@ -70,18 +70,20 @@ def test_homes_are_made_once_and_keep_keys_and_ledgers(tmp_path: Path) -> None:
     config = configured(path)
     homes = prepare_homes(config, tmp_path / "clients")
     state = {
-        name: (Home(home).identity.public, Home(home).policy.source.stat().st_mtime_ns) for name, home in homes.items()
+        name: (Home(home).identity.public, Home(home).policy.source.path.stat().st_mtime_ns)
+        for name, home in homes.items()
     }
     assert prepare_homes(config, tmp_path / "clients") == homes
     assert state == {
-        name: (Home(home).identity.public, Home(home).policy.source.stat().st_mtime_ns) for name, home in homes.items()
+        name: (Home(home).identity.public, Home(home).policy.source.path.stat().st_mtime_ns)
+        for name, home in homes.items()
     }
     write_table(tmp_path / "data", rows=900)
     prepare_homes(configured(path, simulation__lifetime_epsilon=2.0), tmp_path / "clients")
     east = Home(homes["east"])
     assert east.identity.public == state["east"][0]
     assert east.policy.lifetime_epsilon == 2.0
-    assert east.policy.source.stat().st_mtime_ns != state["east"][1]
+    assert east.policy.source.path.stat().st_mtime_ns != state["east"][1]
     with pytest.raises(ConfigError, match="already"):
         Home.create(homes["east"], east.policy)
     assert homes["east"].stat().st_mode & 0o077 == 0
