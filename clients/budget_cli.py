@@ -94,7 +94,7 @@ def plan(
     )
     for line in _plot(forecast):
         console.print(line)
-    if made.unit == "record":
+    if made.unit != "client":
         console.print("  cohort         leaves epsilon as it is: each client pays for itself; the mean gets less noisy")
 
 

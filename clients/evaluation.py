@@ -12,7 +12,7 @@ import numpy as np
 
 from clients.execution import ExecutionState, blob, sealed_once
 from clients.home import Home
-from clients.planning import checks_of, evaluation_of
+from clients.planning import by_person, checks_of, evaluation_of
 from clients.preprocessing import find_features
 from clients.release import Vector, into_sum
 from pipeline.language.packing import Blobs, weights_from
@@ -66,6 +66,8 @@ def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> t
     def make(weights: Weights) -> Words:
         state.note_beside(beside)
         split = features.split("held-out", request.holdout)
+        if by_person(request.privacy):
+            split = split.one_a_person(SecureNoise())
         counts = question.count(Rows(split.targets), task.predictions(net.outputs(weights, split.features)))
         if shares:
             counts = of_one_client(counts, norm)

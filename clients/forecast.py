@@ -83,7 +83,7 @@ class Forecast:
             extra = run.count - plan.run().count
             count = plan.run().count // plan.rounds * rounds + extra
             yield self._point("rounds", str(rounds), replace(run, count=count), factor == 1)
-        if plan.unit == "record":
+        if plan.unit != "client":
             for factor in (0.25, 1.0, 4.0):
                 batch = max(1, min(plan.examples, round(plan.expected_batch * factor)))
                 rate = batch / plan.examples
@@ -114,7 +114,7 @@ class Forecast:
         for rounds in (max(1, training.rounds // 2), training.rounds * 2):
             yield f"rounds {rounds}", _with(settings, "training", rounds=rounds), cohort
         for batch in (max(1, training.expected_batch // 4), training.expected_batch * 4):
-            if self.plan.unit == "record":
+            if self.plan.unit != "client":
                 yield f"expected batch {batch}", _with(settings, "training", expected_batch=batch), cohort
         for clients in (2 * cohort, 10 * cohort):
             yield f"{clients} clients", _with(settings, "federation", min_cohort=clients), clients

@@ -19,8 +19,13 @@ from privacy.shares import NoiseShares
 
 
 def training_rows(rows: int, holdout: float) -> int:
-    """How many of the declared rows train."""
+    """How many of the declared rows, or persons, train."""
     return max(1, round(rows * (1 - holdout)))
+
+
+def by_person(privacy: Privacy) -> bool:
+    """Whether counts take one record a person."""
+    return isinstance(privacy, RecordPrivacy) and privacy.unit == "subject"
 
 
 def checks_of(privacy: Privacy, share: float, columns: int) -> tuple[Release, ...]:
@@ -33,7 +38,7 @@ def checks_of(privacy: Privacy, share: float, columns: int) -> tuple[Release, ..
         return ()
     if privacy == "none":
         return (checks_release(None, 0.0, share, columns + 2),)
-    return (checks_release(privacy.epsilon, privacy.delta, share, columns + 2),)
+    return (checks_release(privacy.epsilon, privacy.delta, share, columns + 2, privacy.unit),)
 
 
 def make_plan(
@@ -43,7 +48,9 @@ def make_plan(
     shares: AskedShares | None = None,
     beside: tuple[Release, ...] = (),
 ) -> DPPlan:
-    """The plan of a whole run at a client with `examples` declared training rows. Raises PlanInvalid, ProtocolError.
+    """The plan of a whole run at a client with `examples` declared training rows, or persons.
+
+    Raises PlanInvalid, ProtocolError.
 
     shares: the cohort's noise, at client level. beside: what the checks have released.
     """
@@ -62,6 +69,7 @@ def make_plan(
             clipping_norm=privacy.clipping_norm,
             weight_cap=training.weight_cap,
             beside=beside,
+            unit=privacy.unit,
             **shape,
         )
     if shares is None or shares.cohort <= privacy.colluders:
@@ -82,7 +90,7 @@ def evaluation_of(
         return plan.evaluation(norm), plan.shares
     if privacy == "none":
         return counts_release(None, 0.0), None
-    return counts_release(privacy.epsilon, privacy.delta, beside, norm), None
+    return counts_release(privacy.epsilon, privacy.delta, beside, norm, privacy.unit), None
 
 
 def whole_run(privacy: Privacy) -> list[Charge]:

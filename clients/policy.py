@@ -25,7 +25,7 @@ ActionName = Literal["join", "keys", "ingest", "validate", "preprocess", "train"
 ACTIONS: tuple[ActionName, ...] = get_args(ActionName)
 
 
-UnitName = Literal["record", "client", "none"]
+UnitName = Literal["record", "subject", "client", "none"]
 
 
 class ClientPolicy(Frozen):
@@ -40,11 +40,16 @@ class ClientPolicy(Frozen):
         description="About how many rows the source has: a public, rounded number from which every plan is made, so "
         "that the true number decides about nothing that leaves. Far off it costs accuracy, not privacy.",
     )
+    subjects: int | None = Field(
+        None, ge=1, description="About how many persons the source's key tells apart: public too. Default: rows."
+    )
     lifetime_epsilon: float = Field(gt=0, description="Most that may ever be spent on one record (.inf: no limit).")
     lifetime_delta: float = Field(1e-5, gt=0, lt=1, description="Delta at which the lifetime epsilon is stated.")
     run_epsilon: float = Field(4.0, gt=0, description="Most epsilon that a request may have (.inf: the lifetime's).")
     units: tuple[UnitName, ...] = Field(
-        ("record", "client"), min_length=1, description="What a run may protect; none: runs without privacy too."
+        ("record", "subject", "client"),
+        min_length=1,
+        description="What a run may protect; none: runs without privacy too.",
     )
     min_cohort: int = Field(5, ge=2, description="Fewest clients in any sum this client opens or takes part in.")
     colluders: int = Field(1, ge=0, description="Other clients assumed to pool what they know with the coordinator.")
@@ -80,6 +85,11 @@ class ClientPolicy(Frozen):
                 "permit to publish whole records. Choose a smaller one"
             )
         return self
+
+    def units_declared(self, privacy: Privacy) -> int:
+        """How many of what a run protects the owner declares: records, or persons."""
+        by_person = privacy != "none" and privacy.unit == "subject"
+        return self.subjects or self.rows if by_person else self.rows
 
     @property
     def unlimited(self) -> bool:
@@ -137,6 +147,12 @@ class ClientPolicy(Frozen):
             raise ActionForbidden(
                 f"this client's policy does not allow privacy {unit}",
                 remedy=f"It allows: {', '.join(self.units)}. In a simulation: --set simulation.lifetime_epsilon=.inf",
+                travels=True,
+            )
+        if unit == "subject" and not self.source.key:
+            raise ActionForbidden(
+                "the source of this client names no persons",
+                remedy="Its owner can: source.key in policy.yaml. Or take privacy.unit record.",
                 travels=True,
             )
         if privacy != "none" and privacy.delta > self.lifetime_delta:

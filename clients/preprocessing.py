@@ -18,16 +18,28 @@ from pipeline.language.protocol import PreprocessReply, PreprocessRequest
 from pipeline.learning.columns.column import Matrix
 from pipeline.learning.features import FeatureSpec
 from privacy.errors import ProtocolError
+from privacy.noise import Integers, SecureNoise
 from privacy.population import Population
+from privacy.sampling import one_of_each
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split of the preprocessed data: features [rows, width], targets [rows], and the records it consists of."""
+    """One split of the preprocessed data: features [rows, width], targets [rows], and the records it consists of.
+
+    persons: rows of each person, one after the other; where the source names no persons, each row is one.
+    """
 
     features: Matrix
     targets: Matrix
     population: Population
+    persons: Integers
+
+    def one_a_person(self, source: SecureNoise) -> Split:
+        """One record of each person, drawn at random."""
+        drawn = one_of_each(self.persons, source)
+        ones = np.ones(len(drawn), dtype=np.int64)
+        return Split(self.features[drawn], self.targets[drawn], self.population, ones)
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,8 @@ class Features:
         arrays = load_file(self.folder / "data.safetensors")
         cut = int(np.searchsorted(arrays["places"], holdout))
         rows = slice(cut, None) if which == "training" else slice(None, cut)
-        return Split(arrays["features"][rows], arrays["targets"][rows], self.population(which, holdout))
+        persons = np.unique(arrays["places"][rows], return_counts=True)[1]
+        return Split(arrays["features"][rows], arrays["targets"][rows], self.population(which, holdout), persons)
 
 
 def preprocess(home: Home, request: PreprocessRequest, blobs: Blobs) -> tuple[PreprocessReply, Blobs]:

@@ -115,7 +115,8 @@ def _trained(
     optimisation = Optimisation(rate, training.momentum, training.proximal, training.optimizer)
     features, targets = torch.from_numpy(split.features), torch.from_numpy(split.targets)
     losses = request.spec.task.losses
-    train_round(module, features, targets, losses, plan, optimisation, SecureNoise(), examples)
+    persons = split.persons if plan.unit == "subject" else None
+    train_round(module, features, targets, losses, plan, optimisation, SecureNoise(), examples, persons)
     trained = flat(module)
     if shared < net.parameters:
         state.save_personal(trained[shared:])
@@ -124,7 +125,7 @@ def _trained(
 
 def _plan(home: Home, request: TrainRequest, population: Population, beside: tuple[Release, ...]) -> DPPlan:
     """The plan of the whole run. Raises BudgetExhausted when the ledger cannot afford it and the evaluation."""
-    examples = training_rows(home.policy.rows, request.holdout)
+    examples = training_rows(home.policy.units_declared(request.privacy), request.holdout)
     norm = request.spec.task.question(4).norm  # the same with any bins
 
     def made(privacy: Privacy) -> DPPlan:

@@ -18,7 +18,7 @@ import numpy as np
 from clients.grading import CheckCounts, graded
 from clients.home import Home
 from clients.ingestion import PLACE, load_snapshot
-from clients.planning import afford, checks_of, whole_run
+from clients.planning import afford, by_person, checks_of, whole_run
 from clients.release import by_itself
 from pipeline.host.files import read_json, write_atomically
 from pipeline.language.packing import Blobs
@@ -29,6 +29,7 @@ from pipeline.learning.contract import DataContract
 from privacy.accounting import Release
 from privacy.noise import Integers, SecureNoise
 from privacy.population import EVERYONE, Charge
+from privacy.sampling import one_of_each
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Question:
     """
 
     contract: DataContract
+    one_a_person: bool = False
 
     @property
     def columns(self) -> list[tuple[str, Column]]:
@@ -48,12 +50,17 @@ class Question:
     def digest(self) -> str:
         """Of all that the counts depend on beside the snapshot: declarations, and no limits."""
         asked = [[name, column.declared] for name, column in self.columns]
-        return hashlib.sha256(json.dumps([CELLS, asked, self.contract.task.declared]).encode()).hexdigest()
+        whom = ["one a person"] if self.one_a_person else []
+        return hashlib.sha256(json.dumps([CELLS, asked, self.contract.task.declared, *whom]).encode()).hexdigest()
 
     def count(self, home: Home, snapshot: str) -> Integers:
         """Exact counts of the snapshot: one record adds one to one count of each column, to that of its group of
         outcomes unless it is the first, and to that of duplicates."""
-        frame, task = load_snapshot(home, snapshot).frame.drop(columns=PLACE), self.contract.task
+        frame, task = load_snapshot(home, snapshot).frame, self.contract.task
+        if self.one_a_person:
+            persons = np.unique(frame[PLACE].to_numpy(), return_counts=True)[1]
+            frame = frame.iloc[one_of_each(persons, SecureNoise())]
+        frame = frame.drop(columns=PLACE)
         groups = task.grouped(frame[task.column])
         parts = []
         for name, column in self.columns:
@@ -78,7 +85,7 @@ def validate(home: Home, request: ValidateRequest, blobs: Blobs) -> tuple[Valida
     """Every check's outcome. Raises BudgetExhausted, ContractRefused, ForbiddenColumn, SourceChanged, SourceMissing."""
     home.permit_data(request.contract, request.contract.holdout)
     home.policy.permit_privacy(request.privacy)
-    question = Question(_owned(home, request.contract))
+    question = Question(_owned(home, request.contract), by_person(request.privacy))
     wanted = checks_of(request.privacy, request.checks.epsilon_share, len(question.columns))
     folder = home.snapshots.current(request.snapshot)
     if not wanted:

@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args
 from privacy.errors import PlanInvalid
 
 Mechanism = Literal["sampled-gaussian", "gaussian", "discrete-gaussian", "none"]
-Unit = Literal["record", "client"]
+Unit = Literal["record", "subject", "client"]
 
 _TOLERANCE = 3e-3
 """A calibrated noise multiplier costs between (1 - tolerance) epsilon and epsilon."""
@@ -36,9 +36,9 @@ class Release:
 
     noise_multiplier: standard deviation of the noise over the sensitivity. sampling_rate: probability with which
     a record takes part (Poisson), 1 for a plain Gaussian mechanism. unit: what is added or removed between
-    neighbours. `client` protects all that a client holds, so each of its records too. discrete-gaussian: `count` whole
-    numbers of which a record changes each by one at most; noise_multiplier is the parameter of the discrete Gaussian
-    that is added to each. The meaning of a release never changes: the ledger stores these five values.
+    neighbours. `subject` protects all records of one person, `client` all that a client holds. discrete-gaussian:
+    `count` whole numbers of which a record changes each by one at most; noise_multiplier is the parameter of the
+    discrete Gaussian that is added to each. The meaning of a release never changes: the ledger stores these values.
     """
 
     mechanism: Mechanism

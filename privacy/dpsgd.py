@@ -15,9 +15,10 @@ import torch
 from opacus.optimizers.optimizer_fast_gradient_clipping import DPOptimizerFastGradientClipping
 
 from privacy.gradients import ClippedGradients, Losses
-from privacy.noise import SecureNoise
+from privacy.noise import Integers, SecureNoise
 from privacy.parameters import trained_parameters
 from privacy.plan import DPPlan
+from privacy.sampling import sample
 
 LATTICE = 16
 """Lattice cells per standard deviation of the noise."""
@@ -75,16 +76,18 @@ def train_round(
     optimisation: Optimisation,
     source: SecureNoise,
     examples: torch.Tensor,
+    persons: Integers | None = None,
 ) -> None:
     """Take the plan's steps of one round on `model`, in place.
 
     features: float32 [rows, width], which the model maps to outputs [rows, k]; targets: float32 [rows].
     examples: made-up features, on which it is found out how its gradients are right. It was probed before.
+    persons: rows of each person, who follow one another, where the plan protects persons.
     """
     base = optimisation.over(trained_parameters(model))
     model.train()
     anchor = Anchor(model, optimisation.proximal)
-    if plan.unit != "record":  # without privacy, or protected as a whole afterwards
+    if plan.unit not in ("record", "subject"):  # without privacy, or protected as a whole afterwards
         _train_plainly(model, features, targets, losses, plan, base, source, anchor)
         return
     gradients = ClippedGradients(model, plan.clipping_norm, examples)
@@ -99,7 +102,7 @@ def train_round(
     optimizer.attach_step_hook(lambda _: anchor.pull())
     try:
         for _ in range(plan.steps_per_round):
-            batch = torch.from_numpy(source.poisson_sample(len(features), plan.sampling_rate))
+            batch = torch.from_numpy(sample(len(features), plan.sampling_rate, source, persons))
             optimizer.zero_grad(set_to_none=True)
             gradients.clipped_sum(features[batch], targets[batch], losses)
             optimizer.step()

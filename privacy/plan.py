@@ -22,10 +22,11 @@ from privacy.accounting import Mechanism, Release, calibrate, epsilon_of
 from privacy.errors import PlanInvalid
 from privacy.shares import NoiseShares
 
-Unit = Literal["record", "client", "none"]
+Unit = Literal["record", "subject", "client", "none"]
 
 ADJACENCY: dict[Unit, str] = {
     "record": "add/remove one record",
+    "subject": "add/remove one person with all records",
     "client": "all of one client's data against none (zero-out)",
     "none": "no adjacency",
 }
@@ -36,9 +37,9 @@ ADJACENCY: dict[Unit, str] = {
 class DPPlan:
     """How one client trains in one run.
 
-    examples: training rows that the data owner declares, a public number. How many there are decides about nothing
-    here, so that no plan, weight, charge or refusal tells it: with more rows than declared batches are larger, with
-    fewer they are smaller, and each record is in a batch with `sampling_rate` all the same.
+    examples: training rows, or persons, that the data owner declares, a public number. How many there are decides about
+    nothing here, so that no plan, weight, charge or refusal tells it: with more rows than declared batches are larger,
+    with fewer they are smaller, and each record is in a batch with `sampling_rate` all the same.
 
     beside: what else of the run reads the training rows; it is paid from the same epsilon. epsilon is the run's target;
     with `unit == "none"` it is infinite and the noise multiplier 0. weight, in (0, 1]: what the client's update is
@@ -74,15 +75,19 @@ class DPPlan:
         clipping_norm: float,
         weight_cap: int = 1,
         beside: tuple[Release, ...] = (),
+        unit: Literal["record", "subject"] = "record",
     ) -> DPPlan:
-        """DP-SGD whose whole run, `beside` included, costs at most (epsilon, delta) for each record.
+        """DP-SGD whose whole run, `beside` included, costs at most (epsilon, delta) for each record, or each person.
+
+        Of a person that is sampled one record takes part in the step, drawn anew: what a person adds is the gradient of
+        one record, so it is accounted as records are.
 
         Raises PlanInvalid.
         """
         shape = cls._shape(examples, expected_batch, epochs)
         if delta >= 1 / examples:
             raise PlanInvalid(
-                f"delta {delta} is not below one over the {examples:,} training rows that the client declares",
+                f"delta {delta} is not below one over the {examples:,} training {unit}s that the client declares",
                 remedy="A delta that large permits releasing whole records: choose a smaller privacy.delta.",
                 travels=True,
             )
@@ -90,7 +95,7 @@ class DPPlan:
             raise PlanInvalid(f"expected clipping_norm > 0, got {clipping_norm}", travels=True)
         noise = calibrate(epsilon, delta, shape["sampling_rate"], shape["steps_per_round"] * rounds, None, beside)
         return cls(
-            unit="record",
+            unit=unit,
             rounds=rounds,
             clipping_norm=clipping_norm,
             noise_multiplier=noise,
@@ -187,7 +192,7 @@ class DPPlan:
         if self.unit == "none":
             return Release("none", 0.0, self.sampling_rate, count)
         mechanism: Mechanism = "sampled-gaussian" if self.sampling_rate < 1 else "gaussian"
-        return Release(mechanism, self.noise_multiplier, self.sampling_rate, count)
+        return Release(mechanism, self.noise_multiplier, self.sampling_rate, count, self._released)
 
     def round(self) -> Release:
         """The release of one round."""
@@ -209,28 +214,42 @@ class DPPlan:
         """
         if self.unit == "client":
             return self._updates(1)
-        return counts_release(None if self.unit == "none" else self.epsilon, self.delta, self.beside, norm)
+        return counts_release(
+            None if self.unit == "none" else self.epsilon, self.delta, self.beside, norm, self._released
+        )
+
+    @property
+    def _released(self) -> Literal["record", "subject"]:
+        """The unit of a release that is noised by this client alone."""
+        return "subject" if self.unit == "subject" else "record"
 
     def _updates(self, count: int) -> Release:
         return Release("gaussian", self.noise_multiplier, 1.0, count, "client")
 
 
-def counts_release(epsilon: float | None, delta: float, beside: tuple[Release, ...] = (), norm: float = 1.0) -> Release:
+def counts_release(
+    epsilon: float | None,
+    delta: float,
+    beside: tuple[Release, ...] = (),
+    norm: float = 1.0,
+    unit: Literal["record", "subject"] = "record",
+) -> Release:
     """Whole numbers that one record changes by a vector of an L2 norm of at most `norm`: by 1 it changes one of them,
     and the noise is the discrete Gaussian; else it is a Gaussian, rounded. None: without noise. Raises PlanInvalid."""
     if epsilon is None:
         return Release("none", 0.0)
     mechanism: Mechanism = "discrete-gaussian" if norm == 1 else "gaussian"
-    return Release(mechanism, calibrate(epsilon, delta, 1.0, 1, mechanism, beside))
+    return Release(mechanism, calibrate(epsilon, delta, 1.0, 1, mechanism, beside), unit=unit)
 
 
-def checks_release(epsilon: float | None, delta: float, share: float, touched: int) -> Release:
+def checks_release(
+    epsilon: float | None, delta: float, share: float, touched: int, unit: Literal["record", "subject"] = "record"
+) -> Release:
     """Counts of which one record changes `touched` by one each, that alone cost `share` of epsilon; None: no noise.
 
     Raises PlanInvalid.
     """
     if epsilon is None:
         return Release("none", 0.0)
-    return Release(
-        "discrete-gaussian", calibrate(share * epsilon, delta, 1.0, touched, "discrete-gaussian"), 1.0, touched
-    )
+    noise = calibrate(share * epsilon, delta, 1.0, touched, "discrete-gaussian")
+    return Release("discrete-gaussian", noise, 1.0, touched, unit)

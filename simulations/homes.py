@@ -14,6 +14,7 @@ from pathlib import Path
 
 from clients.home import Home
 from clients.policy import ClientPolicy, declared
+from clients.sources.parquet import Parquet
 from pipeline.host.files import write_atomically
 from pipeline.kinds import kinds_in
 from pipeline.language.config import Config
@@ -33,7 +34,7 @@ def prepare_homes(config: Config, folder: Path) -> dict[str, Path]:
         )
     identity = _identity(simulation)
     mark = folder / MARK
-    rows: dict[str, int]
+    rows: dict[str, tuple[int, int]]
     if mark.exists() and (known := json.loads(mark.read_text()))["identity"] == identity and "rows" in known:
         rows = known["rows"]
     else:
@@ -47,8 +48,12 @@ def prepare_homes(config: Config, folder: Path) -> dict[str, Path]:
     return homes
 
 
-def policy_of(config: Config, name: str, source: Path, rows: int, clients: int) -> ClientPolicy:
-    """The policy of a simulated client: it grants what the configuration asks for, and demands all of that."""
+def policy_of(config: Config, name: str, source: Path, size_of: tuple[int, int], clients: int) -> ClientPolicy:
+    """The policy of a simulated client: it grants what the configuration asks for, and demands all of that.
+
+    size_of: rows and persons of its source.
+    """
+    rows, persons = size_of
     simulation, encryption = config.simulation, config.encryption
     lifetime = simulation.lifetime_epsilon if simulation else math.inf
     encrypted = encryption.scheme != "none"
@@ -57,12 +62,13 @@ def policy_of(config: Config, name: str, source: Path, rows: int, clients: int) 
     delta = 1e-5 if config.privacy == "none" else max(1e-5, config.privacy.delta)
     return ClientPolicy(
         name=name,
-        source=source,
+        source=Parquet(path=source, key=simulation.key if simulation else ()),
         rows=size,
+        subjects=declared(persons),
         lifetime_epsilon=lifetime,
         lifetime_delta=min(delta, 0.9 / size),
         run_epsilon=math.inf,  # one owner: the lifetime's is enough
-        units=("record", "client", *(("none",) if math.isinf(lifetime) else ())),
+        units=("record", "subject", "client", *(("none",) if math.isinf(lifetime) else ())),
         min_cohort=config.federation.min_cohort,
         min_rows=config.data.min_rows,
         allowed_kinds=tuple(sorted({kind.kind for kind in kinds_in(config) if ":" in kind.kind})),
@@ -105,5 +111,5 @@ def _introduce(homes: Mapping[str, Path]) -> None:
 
 def _identity(simulation: SimulationConfig) -> str:
     state = dataset_path(simulation.dataset).stat()
-    shape = simulation.model_dump_json(include={"dataset", "partition_by", "partitions", "clients"})
+    shape = simulation.model_dump_json(include={"dataset", "partition_by", "partitions", "clients", "key"})
     return hashlib.sha256(f"{shape} {state.st_size} {state.st_mtime_ns}".encode()).hexdigest()

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from pipeline.language.settings.simulation import SimulationConfig
-from privacy.errors import SottovoceError, coded, named
+from privacy.errors import ConfigError, SottovoceError, coded, named
 
 MARK = "dataset.json"
 """Says of which data set the sources are."""
@@ -22,20 +22,20 @@ def source_of(folder: Path, name: str) -> Path:
     return folder / name / "source" / "data.parquet"
 
 
-def write_sources(simulation: SimulationConfig, folder: Path) -> dict[str, int]:
-    """Rows by client. Raises ConfigError, SourceMissing."""
+def write_sources(simulation: SimulationConfig, folder: Path) -> dict[str, tuple[int, int]]:
+    """Rows and persons by client. Raises ConfigError, SourceMissing."""
     asked = json.dumps({"simulation": simulation.model_dump(mode="json"), "folder": str(folder.absolute())})
     # Not by multiprocessing, which runs the script of whoever calls once more.
     done = subprocess.run([sys.executable, "-m", __name__], input=asked, capture_output=True, text=True, check=False)
     told = json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else {}
     if "rows" in told:
-        return {str(name): int(rows) for name, rows in told["rows"].items()}
+        return {str(name): (int(rows), int(persons)) for name, (rows, persons) in told["rows"].items()}
     if "code" in told:
         raise coded(told["code"], told["cause"], told["remedy"])
     raise SottovoceError(f"the data set could not be divided: {(done.stderr.splitlines() or ['no word'])[-1]}")
 
 
-def _write(simulation: SimulationConfig, folder: Path) -> dict[str, int]:
+def _write(simulation: SimulationConfig, folder: Path) -> dict[str, tuple[int, int]]:
     """A file is replaced only when it differs."""
     from simulations.datasets import load_dataset
     from simulations.partition import partition
@@ -51,7 +51,13 @@ def _write(simulation: SimulationConfig, folder: Path) -> dict[str, int]:
             temporary.replace(source)
         else:
             temporary.unlink()
-        rows[name] = len(frame)
+        if missing := [column for column in simulation.key if column not in frame]:
+            raise ConfigError(
+                f"simulation.key: the data set has no column {', '.join(missing)}",
+                remedy=f"Its columns: {', '.join(map(str, frame.columns))}.",
+            )
+        persons = frame.groupby(list(simulation.key)).ngroups if simulation.key else len(frame)
+        rows[name] = len(frame), persons
     return rows
 
 

@@ -96,7 +96,7 @@ def init(
         "lifetime_epsilon": lifetime_epsilon,
         "lifetime_delta": lifetime_delta,
         "run_epsilon": min(run_epsilon, lifetime_epsilon),
-        "units": units or ("record", "client"),
+        "units": units or ("record", "subject", "client"),
         "min_cohort": min_cohort,
         "colluders": colluders,
         "known_clients_only": known_only,

@@ -42,8 +42,10 @@ class Config(Frozen):
     @field_validator("privacy", mode="before")
     @classmethod
     def _explain(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("unit") not in ("record", "client"):
-            raise ValueError(f"unknown unit {value.get('unit')!r}; the units are: record, client, or `privacy: none`")
+        if isinstance(value, dict) and value.get("unit") not in ("record", "subject", "client"):
+            raise ValueError(
+                f"unknown unit {value.get('unit')!r}; the units are: record, subject, client, or `privacy: none`"
+            )
         if value != "none" and not isinstance(value, dict | Frozen):
             raise ValueError(f"{value!r} is neither `none` nor a unit with its budget")
         return value

@@ -21,7 +21,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _BESIDE = re.compile(r"(?P<module>[A-Za-z_]\w*)\.py:(?P<class>[A-Za-z_]\w*)")
 
-_KINDS = ("record", "client", "average", "momentum", "adam")
+_KINDS = ("record", "subject", "client", "average", "momentum", "adam")
 """Tags that pydantic puts into the place of an error and that nobody wrote into the file."""
 
 

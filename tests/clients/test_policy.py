@@ -31,7 +31,7 @@ def test_every_promise_has_its_switch_on() -> None:
     assert ours.require_encryption
     assert ours.require_masks
     assert ours.known_clients_only
-    assert (ours.units, ours.colluders, ours.run_epsilon) == (("record", "client"), 1, 4.0)
+    assert (ours.units, ours.colluders, ours.run_epsilon) == (("record", "subject", "client"), 1, 4.0)
 
 
 def test_delta_has_to_be_below_one_over_the_declared_rows() -> None:

@@ -214,3 +214,39 @@ def test_outcomes_that_nobody_declared_exclude_their_client(tmp_path: Path, task
         run.run()
     assert set(run.excluded.values()) == {"validation-failed"}
     assert "train" not in run.charges("client-0")
+
+
+def test_persons_are_protected_with_all_their_records(tmp_path: Path) -> None:
+    frame = table().assign(person=[str(row % 400) for row in range(len(table()))])
+    simulation = {"dataset": str(tmp_path / "persons.parquet"), "partition_by": "ward", "lifetime_epsilon": 40.0}
+    frame.assign(ward=[f"w{int(person) % 4}" for person in frame["person"]]).to_parquet(tmp_path / "persons.parquet")
+    changes: dict[str, Any] = {
+        "model": {"kind": "linear"},
+        "privacy": {"unit": "subject", "epsilon": 20.0},
+        "validation": {"epsilon_share": 0.1, "minority_share": 0.0},
+    }
+    run = federation(tmp_path, CLASSES, simulation={**simulation, "key": ["person"]}, **changes)
+    outcome = run.run()
+    counted = sum(outcome.evaluation.metrics[f"confusion[{a}, {b}]"] for a in WORDS for b in WORDS)
+    assert counted == pytest.approx(80, abs=35), "one record of each of a fifth of the persons"
+    home = Home(next(iter(run.homes.values())))
+    assert home.policy.subjects == 100
+    units = {release.unit for row in home.ledger.rows() for release in row.releases}
+    assert units == {"subject"}
+    assert "every subject: epsilon 20" in outcome.version.privacy.text
+    places = [
+        find_features(home, p.name, FeatureSpec.of(run.config.data), 0.2)
+        for p in home.root.glob("snapshots/*/features/*")
+    ]
+    training, held_out = places[0].split("training", 0.2), places[0].split("held-out", 0.2)
+    assert len(training.persons) + len(held_out.persons) == 100, "nobody is in both"
+    assert training.persons.sum() == len(training.features)
+
+
+def test_a_source_without_a_key_protects_no_persons(tmp_path: Path) -> None:
+    from privacy.errors import CohortTooSmall
+
+    run = federation(tmp_path, CLASSES, model={"kind": "linear"}, privacy={"unit": "subject", "epsilon": 20.0})
+    with pytest.raises(CohortTooSmall, match="names no persons"):
+        run.run()
+    assert all(not run.charges(name) for name in run.homes)

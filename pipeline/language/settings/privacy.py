@@ -10,9 +10,12 @@ from pipeline.kinds import Frozen
 
 
 class RecordPrivacy(Frozen):
-    """Record-level differential privacy by DP-SGD, adjacency add/remove one record."""
+    """Differential privacy of a record, or of a person with all records: DP-SGD, adjacency add/remove one of them."""
 
-    unit: Literal["record"] = Field(description="What is protected: one record.")
+    unit: Literal["record", "subject"] = Field(
+        description="What is protected: one record; or subject, all records of one person, as the key of each client's "
+        "source names persons."
+    )
     epsilon: float = Field(
         gt=0, le=10_000, allow_inf_nan=False, description="Epsilon of the whole run for each client."
     )

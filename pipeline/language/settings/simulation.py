@@ -16,6 +16,7 @@ class SimulationConfig(Frozen):
         default_factory=dict, description="Client name -> values of partition_by; empty: one client a value."
     )
     clients: int = Field(7, ge=2, description="Number of clients when there is no partition_by.")
+    key: tuple[str, ...] = Field((), description="Columns that identify a person, at every client.")
     workers: int | None = Field(None, ge=1, description="Worker processes; default: one a CPU.")
     lifetime_epsilon: float = Field(
         8.0, gt=0, description="Lifetime budget in each simulated client's policy (.inf: none)."

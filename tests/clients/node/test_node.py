@@ -16,7 +16,7 @@ from clients.home import Home
 from clients.node.node import Node
 from pipeline.language.card import ClientCard
 from pipeline.learning.contract import DataContract
-from privacy.errors import ColumnMissing, ConfigError, LedgerMissing, NotFound, SecretExposed
+from privacy.errors import ColumnMissing, ConfigError, LedgerMissing, NotFound, SecretExposed, SourceMissing
 from privacy.keys import Identity, write_secret
 from server.coordinator.home import CoordinatorHome, ServerSettings
 from tests.support import settings
@@ -122,7 +122,7 @@ def test_what_would_fail_later_is_refused_before_anything_starts(node: Node, tmp
     with pytest.raises(ConfigError, match=r"lifetime_epsilom.*Did you mean lifetime_epsilon"):
         Node(Home(node.root)).check()
     policy.write_text(good.replace("stays.csv", "gone.csv"))
-    with pytest.raises(ConfigError, match=r"gone\.csv"):
+    with pytest.raises(SourceMissing, match=r"gone\.csv cannot be read"):
         Node(Home(node.root)).check()
     policy.write_text(good)
     (node.root / "connection.yaml").unlink()
