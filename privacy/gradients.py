@@ -183,12 +183,14 @@ class OneByOne:
 
 
 def _clip_and_add(trained: list[nn.Parameter], samples: list[torch.Tensor | None], clipping_norm: float) -> None:
-    squares = sum(each.flatten(1).square().sum(1) for each in samples if each is not None)
-    norms = torch.as_tensor(squares).sqrt()
-    finite = torch.isfinite(norms)
-    factors = (clipping_norm / (norms[finite] + SMALL)).clamp(max=1.0)
+    parts = [torch.linalg.vector_norm(each.flatten(1), dim=1) for each in samples if each is not None]
+    norms = torch.linalg.vector_norm(torch.stack(parts), dim=0)
+    factors = (clipping_norm / (norms + SMALL)).clamp(max=1.0)
+    if not torch.isfinite(norms).all():
+        finite = torch.isfinite(norms)
+        factors, samples = factors[finite], [None if each is None else each[finite] for each in samples]
     for p, each in zip(trained, samples, strict=True):
-        p.grad = torch.zeros_like(p) if each is None else torch.einsum("i,i...", factors, each[finite])
+        p.grad = torch.zeros_like(p) if each is None else torch.einsum("i,i...", factors, each)
 
 
 @contextmanager
