@@ -173,7 +173,7 @@ def words() -> None:
     size = Format("bfv", layout, Layout.blocks(layout.coefficients(net.parameters + 1))).upload_bytes
     print(f"## Embedded words: {net.parameters:,} parameters, batch 256, by {type(gradients.way).__name__}")
     each = size / net.parameters
-    print(f"  a clipped step is {ratio:.2f}x a plain one; an update is {size / 1e6:.1f} MB, {each:.2f} bytes a parameter")
+    print(f"  a clipped step is {ratio:.2f}x a plain one; an update is {size / 1e6:.1f} MB, {each:.2f} bytes each")
 
 
 def hooks() -> None:
