@@ -26,6 +26,7 @@ import pipeline.cli
 import server.coordinator.cli
 import server.serving.cli
 import simulations.cli
+import simulations.project
 from privacy.errors import SottovoceError, named
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def _options() -> None:
 
 for _room in (
     simulations.cli,
+    simulations.project,
     server.coordinator.cli,
     server.serving.cli,
     clients.node.cli,
