@@ -59,16 +59,17 @@ class Confusion(Query):
             for i, true in enumerate(self.classes)
             for j, told in enumerate(self.classes)
         }
-        rows = max(float(matrix.sum()), 1.0)
+        # Every class's bins hold every record, so together they tell how many there are with the least noise.
+        ranked = counts[classes * classes : -1].reshape(classes, 2, self.bins)
+        rows, cells = max(float(ranked.sum()) / classes, 1.0), 2 * self.bins / classes
         accuracy = _share(float(np.trace(matrix)), rows)
-        error = share_error(accuracy, rows, classes, classes * (classes - 1), noise)
+        sampled = accuracy * (1 - accuracy) / rows
+        error = math.sqrt(sampled + noise**2 * (classes + cells * accuracy**2) / rows**2)
         found["accuracy"] = Measured(accuracy, error)
         found["log_loss"] = self._log_loss(float(counts[-1]), rows, noise)
         by_class: dict[str, list[Measured]] = {}
         for k, name in enumerate(self.classes):
-            at = classes * classes + k * 2 * self.bins
-            ranks = counts[at : at + 2 * self.bins].reshape(2, self.bins)
-            for metric, measured in self._of_class(matrix, k, ranks, noise).items():
+            for metric, measured in self._of_class(matrix, k, ranked[k], noise).items():
                 by_class.setdefault(metric, []).append(measured)
                 found[f"{metric}[{name}]"] = measured
         for metric, each in by_class.items():
@@ -104,7 +105,7 @@ class Confusion(Query):
 
     def _log_loss(self, total: float, rows: float, noise: float) -> Measured:
         mean = min(max(total * LARGEST_LOSS / rows, 0.0), LARGEST_LOSS)
-        counted = len(self.classes) ** 2 * (mean / LARGEST_LOSS) ** 2
+        counted = 2 * self.bins / len(self.classes) * (mean / LARGEST_LOSS) ** 2
         error = LARGEST_LOSS * noise * math.sqrt(1 + counted) / rows
         # The spread of the losses is not asked for: of losses with a mean below their largest it is at most this.
         sampled = math.sqrt(mean * (LARGEST_LOSS - mean) / rows)
