@@ -243,3 +243,16 @@ def test_a_model_that_does_not_fit_its_columns_is_known_from_the_configuration(
 ) -> None:
     with pytest.raises(ConfigError, match=told):
         configured(dataset, **changes)
+
+
+def test_parameters_are_counted_before_they_are_made() -> None:
+    """A coordinator that asks for more than memory holds is refused by their number."""
+    import resource
+
+    from pipeline.learning.models.text import Text
+    from pipeline.learning.shape import Part, Shape
+
+    huge = Text(kind="text", width=1024).net(Shape((Part("note", 0, (8,), 2**22 + 1),)), 2, 0)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert huge.parameters > 4_000_000_000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000, "kilobytes"

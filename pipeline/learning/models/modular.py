@@ -68,7 +68,17 @@ class Modular(Net):
 
     @property
     def parameters(self) -> int:
-        return sum(p.numel() for p in self._made.parameters() if p.requires_grad)
+        return self._counted
+
+    @cached_property
+    def _counted(self) -> int:
+        """Counted without making them, where that can be: whoever asks may be about to refuse them."""
+        try:
+            with torch.device("meta"):
+                module = self.model.module(self.shape, self.width)
+        except Exception:  # a module that reads its parameters from a file
+            module = self._made
+        return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
     @cached_property
     def frozen(self) -> str:
