@@ -47,7 +47,8 @@ class SottovoceError(Exception):
 
     def travelling(self) -> tuple[str, str]:
         """Code and the part of the message that may leave a client."""
-        return self.code, f"{self.cause} {self.remedy}".strip() if self.travels else self.headline
+        told = f"{self.cause.removesuffix('.')}. {self.remedy}" if self.remedy else self.cause
+        return self.code, told if self.travels else self.headline
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.cause, self.remedy, self.travels))
