@@ -71,7 +71,7 @@ def test_missing_source_missing_column_too_few_rows_and_junk(grid: LocalGrid, co
     good.drop(columns="lab").to_parquet(source)
     assert error(ask(grid, Action.INGEST, request)) == (
         "column-missing",
-        "the data source has no column lab Add it to the source, or take it out of data.columns.",
+        "the data source has no column lab. Add it to the source, or take it out of data.columns.",
     )
     source.write_text(SECRET)
     assert error(ask(grid, Action.INGEST, request))[0] == "contract-violated"
