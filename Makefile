@@ -12,14 +12,15 @@ run: .venv/installed
 	$(BIN)/sottovoce simulate --ask
 
 # What needs neither Ray nor another process, on two cores; then the rest, one test after the other.
-QUICK := not processes and not soak
+QUICK := not processes and not whole and not soak
+ALONE := not processes and not soak
 SLOW := processes and not soak
 
 check: .venv/installed-dev lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "$(QUICK)" --no-cov
 
 test: .venv/installed-dev lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "$(QUICK)" --cov-report= --cov-fail-under=0
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "$(ALONE)" --cov-report= --cov-fail-under=0
 	$(BIN)/pytest -m "$(SLOW)" --cov-append
 
 lint: .venv/installed-dev

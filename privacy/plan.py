@@ -33,6 +33,9 @@ ADJACENCY: dict[Unit, str] = {
 """Between which data sets a unit's epsilon holds. Replacing one record is removing and adding: about twice."""
 
 
+_COUNTED = {"record": "rows", "subject": "persons"}
+
+
 @dataclass(frozen=True)
 class DPPlan:
     """How one client trains in one run.
@@ -87,7 +90,8 @@ class DPPlan:
         shape = cls._shape(examples, expected_batch, epochs)
         if delta >= 1 / examples:
             raise PlanInvalid(
-                f"delta {delta} is not below one over the {examples:,} training {unit}s that the client declares",
+                f"delta {delta} is not below one over the {examples:,} training {_COUNTED[unit]} that the client "
+                "declares",
                 remedy="A delta that large permits releasing whole records: choose a smaller privacy.delta.",
                 travels=True,
             )

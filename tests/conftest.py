@@ -16,17 +16,19 @@ from tests import support
 
 quiet_environment()
 
-SHARED = {"engine", "trained", "deployment"}
-"""Fixtures that start Ray or other processes."""
+SHARED = {"engine": "processes", "deployment": "processes", "trained": "whole"}
+"""Fixtures that start Ray or other processes, or that take a whole run."""
 STARTS = {"subprocess.Popen", "os.fork", "os.posix_spawn", "os.system"}
 """What the quick lane does not do, but for dividing a data set: once, for all tests."""
 _alone: list[str] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`make check` leaves out what is marked `processes`."""
+    """`make check` leaves out what is marked `processes` or `whole`."""
     for item in items:
-        if SHARED & set(getattr(item, "fixturenames", ())) or item.get_closest_marker("soak"):
+        for fixture in set(getattr(item, "fixturenames", ())) & set(SHARED):
+            item.add_marker(SHARED[fixture])
+        if item.get_closest_marker("soak"):
             item.add_marker("processes")
 
 
@@ -83,7 +85,7 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def trained(engine: None, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """One finished run over in-process clients; tests only read it."""
     from pipeline.engine.progress import silent
     from pipeline.lifecycle import run_lifecycle

@@ -127,7 +127,7 @@ def test_an_owner_s_contract_outranks_the_run_s(grid: LocalGrid, config: Config)
     assert "agree on one contract" in told(data).lower()
 
 
-@pytest.mark.usefixtures("engine")
+@pytest.mark.whole
 def test_what_the_owner_forbids_later_is_refused_also_where_it_lies_prepared(federation: Federation) -> None:
     """A coordinator that names a snapshot or features of yesterday gets nothing either."""
     federation.run()
@@ -160,7 +160,7 @@ def test_an_action_the_policy_does_not_allow_is_refused(grid: LocalGrid, config:
     assert "ingest" in text
 
 
-@pytest.mark.usefixtures("engine")
+@pytest.mark.whole
 def test_a_model_larger_than_the_owner_allows_is_refused_before_anything_is_charged(federation: Federation) -> None:
     mine = Home(federation.homes["north"])
     Home.write_policy(mine.root, mine.policy.model_copy(update={"max_parameters": 30}))

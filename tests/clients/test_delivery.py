@@ -7,7 +7,7 @@ from flwr.app import Context, Message
 from pipeline.language.protocol import Action
 from tests.support import Federation
 
-pytestmark = pytest.mark.usefixtures("engine")
+pytestmark = pytest.mark.whole
 
 
 def test_messages_that_come_twice_change_nothing(federation: Federation) -> None:

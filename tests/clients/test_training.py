@@ -16,7 +16,7 @@ from privacy.ledger import Ledger
 from privacy.population import EVERYONE
 from tests.support import Federation, Killed, configured
 
-pytestmark = pytest.mark.usefixtures("engine")
+pytestmark = pytest.mark.whole
 
 
 def charged_before_data_is_touched(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,6 +87,7 @@ ledger.commit(sys.argv[2])
 """
 
 
+@pytest.mark.processes
 def test_kill_9_between_reserve_and_commit_counts_and_is_not_repeated(federation: Federation) -> None:
     ledger = Home(federation.homes["east"]).ledger
     command = [sys.executable, "-c", WORKER, str(ledger.path), "e/train/1", "20", "60"]
@@ -101,6 +102,7 @@ def test_kill_9_between_reserve_and_commit_counts_and_is_not_repeated(federation
     assert [row.kind for row in ledger.rows()] == ["open", "reserve", "commit"]
 
 
+@pytest.mark.processes
 def test_two_runs_at_once_share_one_budget(federation: Federation) -> None:
     """Six processes want to spend at the same moment what is enough for some: together they stay below the limit."""
     ledger = Home(federation.homes["east"]).ledger

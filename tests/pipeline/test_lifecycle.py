@@ -17,7 +17,7 @@ from privacy.errors import CohortTooSmall, StageFailed
 from tests.conftest import Trained
 from tests.support import Federation, Killed, configured, fails, write_table
 
-pytestmark = pytest.mark.usefixtures("engine")
+pytestmark = pytest.mark.whole
 
 
 def test_a_run_trains_evaluates_registers_and_promotes(trained: Trained) -> None:

@@ -13,7 +13,7 @@ from pipeline.store.metadata import run_id
 from privacy.errors import ArtifactMissing, CohortTooSmall, ConfigError, StageFailed
 from tests.support import Federation, Killed, configured
 
-pytestmark = pytest.mark.usefixtures("engine")
+pytestmark = pytest.mark.whole
 
 STAGES = lifecycle_dag().order
 RUN = run_id("nightly/2026-11-26T02:00:00+00:00")

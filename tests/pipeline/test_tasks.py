@@ -19,7 +19,7 @@ from pipeline.store.registry import Registered, Registry
 from server.serving.version import RowsRefused, ServedModel
 from tests.support import Federation, configured
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.whole
 
 PUBLIC = {
     "privacy": "none",

@@ -17,7 +17,7 @@ from privacy.errors import CohortTooSmall
 from privacy.population import EVERYONE
 from tests.support import Federation, configured, fails
 
-pytestmark = pytest.mark.usefixtures("engine")
+pytestmark = pytest.mark.whole
 
 CLIENT_LEVEL = {"unit": "client", "epsilon": 6.0, "delta": 1e-5, "clipping_norm": 1.0}
 

@@ -28,7 +28,7 @@ from privacy.statement import Statement
 from privacy.wire import SIGNATURE_BYTES, signed_text
 from tests.support import Federation, Killed, configured, fails
 
-pytestmark = pytest.mark.usefixtures("engine")
+pytestmark = pytest.mark.whole
 
 
 def test_a_client_that_vanishes_with_masks_on_costs_one_repeat_and_no_charge(federation: Federation) -> None:

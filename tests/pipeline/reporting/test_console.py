@@ -31,7 +31,7 @@ def test_markup_in_a_client_s_text_is_text() -> None:
     assert "[/notice]" in said
 
 
-@pytest.mark.usefixtures("engine")
+@pytest.mark.whole
 def test_control_characters_end_at_the_border(federation: Federation) -> None:
     reason = json.dumps({"code": HOSTILE, "message": HOSTILE})
     federation.grid.faults[("north", "query.ingest")] = lambda message, context: Message(

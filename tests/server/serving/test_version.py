@@ -90,7 +90,8 @@ def test_versions_are_immutable_and_aliases_move(trained: Trained, tmp_path: Any
     assert registry.names() == ["m"]
 
 
-def test_columns_of_every_kind_go_from_a_table_to_an_answer(engine: None, tmp_path: Path) -> None:
+@pytest.mark.whole
+def test_columns_of_every_kind_go_from_a_table_to_an_answer(tmp_path: Path) -> None:
     rows = table()
     days = pd.to_timedelta(np.random.default_rng(1).integers(0, 365, len(rows)), unit="D")
     rows["admitted"] = (pd.Timestamp("2001-01-01T08:00:00") + days).strftime("%Y-%m-%dT%H:%M:%S")
