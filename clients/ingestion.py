@@ -48,6 +48,9 @@ def ingest(home: Home, request: IngestRequest, blobs: Blobs) -> tuple[IngestRepl
     check_columns(source, contract)
     frame = _typed(source, contract)
     persons = home.policy.source.persons(source)
+    if without := len(source) - len(persons):
+        home.log(f"{without} rows do not say whose they are, and are left out")
+    frame = frame.loc[persons.index].reset_index(drop=True)
     frame[PLACE] = places(persons, home.place_key)
     frame = frame.sort_values(PLACE, kind="stable", ignore_index=True)
     snapshot = home.digest(epoch.encode(), _content(frame), repr(list(frame)).encode())

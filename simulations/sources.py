@@ -37,6 +37,7 @@ def write_sources(simulation: SimulationConfig, folder: Path) -> dict[str, tuple
 
 def _write(simulation: SimulationConfig, folder: Path) -> dict[str, tuple[int, int]]:
     """A file is replaced only when it differs."""
+    from clients.sources.parquet import Parquet
     from simulations.datasets import load_dataset
     from simulations.partition import partition
 
@@ -57,6 +58,7 @@ def _write(simulation: SimulationConfig, folder: Path) -> dict[str, tuple[int, i
                 remedy=f"Its columns: {', '.join(map(str, frame.columns))}.",
             )
         persons = frame.groupby(list(simulation.key)).ngroups if simulation.key else len(frame)
+        Parquet(path=source, key=simulation.key).check()
         rows[name] = len(frame), persons
     return rows
 

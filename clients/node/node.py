@@ -133,6 +133,7 @@ class Node:
                 f"{self.root / 'card.json'} is not the card of the name and the keys in this home", remedy=_BACK
             )
         policy.source.seen()
+        policy.source.check()
         check_forbidden(policy.source, policy.forbidden_columns, "forbidden_columns in policy.yaml")
         if self.home.contract:
             policy.permit_columns(self.home.contract.columns)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from pipeline.kinds import Kind
@@ -53,7 +54,8 @@ class Source(Kind):
     def persons(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The columns of its table that say whose record a row is: the key, or all of them, where each is its own.
 
-        Raises ContractViolated for a key that is not there, or that says nothing in some row.
+        Rows whose key says nothing are left out: whether a row is depends on that row alone, and is no answer. Raises
+        ContractViolated for a key that is not there.
         """
         if not self.key:
             return frame
@@ -61,15 +63,26 @@ class Source(Kind):
             raise ContractViolated(
                 f"the key names {', '.join(missing)}, which is no column", remedy="Correct source.key."
             )
+        return frame.loc[~self._nobody(frame), list(self.key)]
+
+    def check(self) -> None:
+        """For its owner, before anything starts. Raises ContractViolated for a key that says nothing in some row."""
+        frame = self.read() if self.key else None
+        if frame is None:
+            return
+        self.persons(frame)
+        if (nobody := int(self._nobody(frame).sum())) > 0:
+            raise ContractViolated(
+                f"{nobody} rows do not say whose they are: {', '.join(self.key)} is empty there",
+                remedy="Complete source.key in the data, or take those rows out.",
+            )
+
+    def _nobody(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+        """Whether a part of the key is empty."""
         empty = np.zeros(len(frame), dtype=np.bool_)
         for name in self.key:
             empty |= texts(frame[name]) == ""
-        if empty.any():
-            raise ContractViolated(
-                f"{int(empty.sum())} rows do not say whose they are: {', '.join(self.key)} is empty there",
-                remedy="Complete source.key in the data, or take those rows out.",
-            )
-        return frame[list(self.key)]
+        return empty
 
     @property
     def files(self) -> Sequence[Path]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.learning.models.dense import judging
 from pipeline.learning.models.model import Model
 from pipeline.learning.shape import Shape
 
@@ -59,16 +60,12 @@ class Conv(Model):
             layers += [nn.ReLU(), nn.MaxPool2d(2)]
             size, height, width = channels, height // 2, width // 2
         inputs = size * height * width + len(beside)
-        tail: list[nn.Module] = []
-        for hidden in self.hidden:
-            tail += [nn.Linear(inputs, hidden), nn.ReLU()]
-            inputs = hidden
-        tail.append(nn.Linear(inputs, outputs))
+        tail = judging(inputs, self.hidden, outputs)
 
         class Network(nn.Module):
             def __init__(self) -> None:
                 super().__init__()
-                self.seen, self.judged = nn.Sequential(*layers), nn.Sequential(*tail)
+                self.seen, self.judged = nn.Sequential(*layers), tail
 
             def forward(self, features: torch.Tensor) -> torch.Tensor:
                 seen = self.seen(features[:, image.slice].reshape(-1, *image.shape)).flatten(1)

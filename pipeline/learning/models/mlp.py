@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.learning.models.dense import Dense
 from pipeline.learning.models.layered import Activation, Layered
-from pipeline.learning.models.model import Model
 from pipeline.learning.models.net import Net
 from pipeline.learning.shape import Shape
 
-if TYPE_CHECKING:
-    import torch
 
-
-class Mlp(Model):
+class Mlp(Dense):
     """A multilayer perceptron over all features side by side."""
 
     kind: Literal["mlp"] = Field("mlp", description="Fully connected layers.")
@@ -31,18 +28,5 @@ class Mlp(Model):
             raise ValueError(f"personal_layers {self.personal_layers} leaves no layer to share")
         return self
 
-    def module(self, shape: Shape, outputs: int) -> torch.nn.Module:
-        net = self.net(shape, outputs, 0)
-        return net.module(net.initial())
-
-    def fits(self, shape: Shape) -> None:
-        refuse_words(shape, self.kind)
-
     def net(self, shape: Shape, outputs: int, seed: int) -> Net:
         return Layered((shape.width, *self.hidden, outputs), self.activation, self.personal_layers, seed)
-
-
-def refuse_words(shape: Shape, kind: str) -> None:
-    """Raise ValueError for features that are numbers of words: their size means nothing."""
-    for part in shape.words:
-        raise ValueError(f"model {kind} takes quantities, and column {part.name} is tokens: use kind text for one")

@@ -75,10 +75,9 @@ class Modular(Net):
         """Counted without making them, where that can be: whoever asks may be about to refuse them."""
         try:
             with torch.device("meta"):
-                module = self.model.module(self.shape, self.width)
-        except Exception:  # a module that reads its parameters from a file
-            module = self._made
-        return sum(p.numel() for p in module.parameters() if p.requires_grad)
+                return _trained(self.model.module(self.shape, self.width))
+        except Exception:  # a module that reads its parameters from a file, or is none
+            return _trained(self._made)
 
     @cached_property
     def frozen(self) -> str:
@@ -153,6 +152,10 @@ class Modular(Net):
     def examples(self, rows: int) -> Weights:
         """Made-up features, the same every time."""
         return examples_of(self.shape, rows)
+
+
+def _trained(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def examples_of(shape: Shape, rows: int) -> Weights:

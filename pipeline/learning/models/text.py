@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from pipeline.learning.models.dense import judging
 from pipeline.learning.models.model import Model
 from pipeline.learning.shape import Shape
 
@@ -36,17 +37,13 @@ class Text(Model):
             place for part in shape.parts if part.vocabulary is None for place in range(part.at, part.at + part.width)
         ]
         inputs = width * len(words) + len(beside)
-        tail: list[nn.Module] = []
-        for hidden in self.hidden:
-            tail += [nn.Linear(inputs, hidden), nn.ReLU()]
-            inputs = hidden
-        tail.append(nn.Linear(inputs, outputs))
+        tail = judging(inputs, self.hidden, outputs)
 
         class Network(nn.Module):
             def __init__(self) -> None:
                 super().__init__()
                 tables = [nn.Embedding(part.vocabulary or 1, width, padding_idx=0) for part in words]
-                self.tables, self.judged = nn.ModuleList(tables), nn.Sequential(*tail)
+                self.tables, self.judged = nn.ModuleList(tables), tail
 
             def forward(self, features: torch.Tensor) -> torch.Tensor:
                 means = []
