@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -88,10 +89,10 @@ def pooled(run: Federation) -> tuple[Split, Split]:
         found = find_features(home, name, FeatureSpec.of(run.config.data), 0.2)
         parts.append((found.split("training", 0.2), found.split("held-out", 0.2)))
     return tuple(  # type: ignore[return-value]
-        Split(
-            np.concatenate([split.features for split in splits]),
-            np.concatenate([split.targets for split in splits]),
-            splits[0].population,
+        replace(
+            splits[0],
+            features=np.concatenate([split.features for split in splits]),
+            targets=np.concatenate([split.targets for split in splits]),
         )
         for splits in zip(*parts, strict=True)
     )
