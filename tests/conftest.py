@@ -43,7 +43,7 @@ sys.addaudithook(_refuse)
 @pytest.fixture(autouse=True)
 def _lane(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test that starts a process says so by its mark, or the quick lane would not stay quick."""
-    if request.node.get_closest_marker("processes") is None:
+    if not any(map(request.node.get_closest_marker, ("processes", "whole"))):
         _alone.append(request.node.nodeid)
     yield
     _alone.clear()
