@@ -115,10 +115,11 @@ class Clients:
         """
         enough, deadline = expected or self.min_cohort, time.monotonic() + self.timeout
         request = wanted or JoinRequest(version=own_version())
+        known = {who.node: name for name, who in (self._admitted or {}).items()}
         labels: dict[str, int] = {}
         asked: Asked[JoinReply] = Asked()
         while True:
-            nodes = {f"node {node}": node for node in self._wait_for_nodes(enough, deadline)}
+            nodes = {known.get(node, f"node {node}"): node for node in self._wait_for_nodes(enough, deadline)}
             labels |= nodes
             again = {label: node for label, node in nodes.items() if label not in asked.clients}
             asked.failures.clear()
