@@ -22,6 +22,7 @@ def charged_once_for_one_model(deployment: Deployment, rounds: int) -> dict[int,
 
 
 def stages_done(deployment: Deployment, said: str) -> None:
-    """No stage is done twice in one run, however often it was resumed; enrolment looks again each time."""
-    for stage in ("ingestion", "validation", "preprocessing", "training", "evaluation", "registration", "deployment"):
+    """No stage is done twice in one run, however often it was resumed; those that look at the world look again."""
+    for stage in ("design", "ingestion", "validation", "preprocessing", "training", "evaluation", "registration"):
         assert said.count(f"  {stage} done") == 1, said
+    assert "  deployment done" in said
