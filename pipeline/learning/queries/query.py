@@ -6,13 +6,11 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from pipeline.kinds import Kind
 from pipeline.learning.columns.column import Matrix
 from privacy.noise import Floats, Integers
-
-Reads = Literal["training", "held-out", "everyone"]
 
 
 class Measured(NamedTuple):
@@ -41,9 +39,6 @@ class Query(Kind):
         "confusion": "pipeline.learning.queries.confusion:Confusion",
         "residuals": "pipeline.learning.queries.residuals:Residuals",
     }
-
-    reads: ClassVar[Reads] = "held-out"
-    """Which records it is about."""
 
     @property
     @abstractmethod
