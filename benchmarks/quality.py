@@ -116,7 +116,8 @@ def _alone(config: Config, splits: list[tuple[Split, Split]], seed: int) -> floa
     """Mean ROC-AUC, over all held-out rows, of models that each client trains by itself under the same privacy."""
     import torch
 
-    from clients.planning import make_plan
+    from clients.planning import Spending
+    from pipeline.language.lines import Lines
     from privacy.dpsgd import Optimisation, train_round
     from privacy.noise import SecureNoise
     from privacy.parameters import flat
@@ -124,7 +125,7 @@ def _alone(config: Config, splits: list[tuple[Split, Split]], seed: int) -> floa
     everywhere = _joined([held_out for _, held_out in splits])
     net, found = _net(config, seed), []
     for training, _ in splits:
-        plan = make_plan(config.privacy, config.training, len(training.targets))
+        plan = Spending(config.privacy, Lines.of(config).lines, len(training.targets)).plan(config.training)
         module = net.module(net.initial())
         for number in range(config.training.rounds):
             elapsed = number / config.training.rounds

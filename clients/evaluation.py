@@ -12,9 +12,10 @@ import numpy as np
 
 from clients.execution import ExecutionState, blob, sealed_once
 from clients.home import Home
-from clients.planning import by_person, checks_of, evaluation_of
+from clients.planning import Spending, by_person, training_rows
 from clients.preprocessing import find_features
 from clients.release import Vector, into_sum
+from pipeline.language.lines import evaluation_line
 from pipeline.language.packing import Blobs, weights_from
 from pipeline.language.protocol import EvaluateReply, EvaluateRequest
 from pipeline.learning.models.net import Weights
@@ -41,8 +42,11 @@ def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> t
     state = ExecutionState(home, request.execution)
     home.show_ledger(request.seen)
     features = find_features(home, request.features, request.spec, request.holdout)
-    beside = checks_of(request.privacy, request.checks_share, len(request.spec.columns))
-    release, shares = evaluation_of(request.privacy, request.training, request.shares, beside, question.norm)
+    rows = training_rows(home.policy.units_declared(request.privacy), request.holdout)
+    spending = Spending(request.privacy, request.lines, rows, request.shares)
+    line = evaluation_line(request.privacy, question)
+    spending.demand(line)
+    release, shares = spending.release(line.purpose), spending.noise
     terms = agreed(request.basis, state.membership.agreed_noise(request.attempt, shares))
     norm = question.norm if shares is None else ONE_CLIENT * math.ceil(question.norm)
     noise = norm * (release.noise_multiplier if shares is None else shares.deviation / shares.clipping_norm)
@@ -64,7 +68,7 @@ def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> t
         return weights_from(content, net.parameters)
 
     def make(weights: Weights) -> Words:
-        state.note_beside(beside)
+        state.note_beside(spending.beside(line.purpose))
         split = features.split("held-out", request.holdout)
         if by_person(request.privacy):
             split = split.one_a_person(SecureNoise())

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from clients.home import Home
 from clients.membership import Membership
@@ -120,13 +121,29 @@ class ExecutionState:
         fixed = read_json(path)
         if fixed["settings"] != settings:
             raise ProtocolError("other settings than in the first round of this execution", travels=True)
-        fields = fixed["plan"]
-        return DPPlan(**{**fields, "beside": tuple(Release(**release) for release in fields["beside"])})
+        return DPPlan(**fixed["plan"])
 
-    def fix_plan(self, plan: DPPlan, settings: str) -> None:
-        """After the first charge: who only probes leaves nothing behind."""
-        content = {"settings": settings, "plan": asdict(plan)}
+    def fix_plan(self, plan: DPPlan, settings: str, bound: float, server: Server) -> None:
+        """After the first charge: who only probes leaves nothing behind. bound, server: how sums are opened and applied
+        from then on."""
+        content = {
+            "settings": settings,
+            "plan": asdict(plan),
+            "bound": bound,
+            "server": server.model_dump(mode="json"),
+        }
         write_atomically(self.folder / "plan.json", json.dumps(content).encode())
+
+    def opening(self) -> tuple[float, Server]:
+        """Clip of each coordinate of an update and how the mean is applied, as they were fixed in the first round.
+
+        Raises ProtocolError where none was trained.
+        """
+        path = self.folder / "plan.json"
+        if not path.exists():
+            raise ProtocolError("this client has trained no round of the execution", travels=True)
+        fixed = read_json(path)
+        return float(fixed["bound"]), TypeAdapter(Server).validate_python(fixed["server"])
 
     def note_beside(self, releases: Sequence[Release]) -> None:
         """What else of the run has read the records of this execution."""

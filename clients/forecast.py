@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from clients.planning import charges, checks_of, make_plan
+from clients.planning import Spending
 from pipeline.language.config import Config
+from pipeline.language.lines import READ, Lines
 from pipeline.language.noise import SumTerms
 from pipeline.language.settings.privacy import ClientPrivacy
 from privacy.accounting import Release, epsilon_of
@@ -50,21 +51,14 @@ class Forecast:
     @property
     def charges(self) -> list[Charge]:
         """What the ledger will be asked for."""
-        checks = [Charge([release]) for release in self._beside(self.settings)]
-        return [*checks, *charges(self.plan, self.settings.data.holdout, "plan", self._norm)]
+        return self._spending(self.settings).charges(self.settings.data.holdout, "plan")
 
     def stages(self) -> Iterator[tuple[str, float, float, str]]:
         """Each stage that charges: its epsilon alone by PLD and by RDP, and which records it reads."""
-        plan = self.plan
-        read = ("training rows", "held-out rows, disjoint from training")
-        if plan.unit == "client":
-            read = ("all of the client", "all of the client, after training")
-        for release in self._beside(self.settings):
-            yield "validation", self._cost(release), epsilon_of([release], plan.delta, "rdp"), "all rows"
-        for stage, release, records in zip(
-            ("training", "evaluation"), (plan.run(), plan.evaluation(self._norm)), read, strict=True
-        ):
-            yield stage, self._cost(release), epsilon_of([release], plan.delta, "rdp"), records
+        spending = self._spending(self.settings)
+        for line in spending.lines:
+            release = spending.release(line.purpose)
+            yield line.purpose, self._cost(release), epsilon_of([release], self.plan.delta, "rdp"), READ[line.reads]
 
     @property
     def total(self) -> float:
@@ -120,11 +114,6 @@ class Forecast:
             yield f"{clients} clients", _with(settings, "federation", min_cohort=clients), clients
 
     @property
-    def _norm(self) -> float:
-        """Of what one record adds to the answer of the evaluation."""
-        return self.settings.data.task.question(self.settings.evaluation.bins).norm
-
-    @property
     def _honest(self) -> int:
         return self.plan.shares.honest if self.plan.shares else 1
 
@@ -133,27 +122,29 @@ class Forecast:
         return self.settings.federation.expected_clients or self.settings.federation.min_cohort
 
     def _plan(self, settings: Config) -> DPPlan:
-        least = settings.federation.min_cohort
-        noise = SumTerms.of(settings.privacy, settings.training, settings.encryption, least)
-        return make_plan(settings.privacy, settings.training, self.rows, noise.shares, self._beside(settings))
+        return self._spending(settings).plan(settings.training)
 
-    @staticmethod
-    def _beside(settings: Config) -> tuple[Release, ...]:
-        return checks_of(settings.privacy, settings.validation.epsilon_share, len(settings.data.columns))
+    def _spending(self, settings: Config) -> Spending:
+        lines = Lines.of(settings).lines
+        noise = SumTerms.of(settings.privacy, lines, settings.encryption, settings.federation.min_cohort)
+        return Spending(settings.privacy, lines, self.rows, noise.shares)
 
     def _exposure(self) -> Release:
-        """All that the most exposed record or client is exposed to, as one release."""
+        """All that the most exposed client is exposed to, as one release; of a record what its training is."""
         run = self.plan.run()
-        return replace(run, count=run.count + 1) if isinstance(self.settings.privacy, ClientPrivacy) else run
+        if not isinstance(self.settings.privacy, ClientPrivacy):
+            return run
+        return replace(run, count=sum(line.rounds for line in Lines.of(self.settings).lines))
 
     def _point(self, setting: str, value: str, release: Release, planned: bool) -> Point:
-        return Point(setting, value, self._with_checks(release), planned)
+        return Point(setting, value, self._with_shares(release), planned)
 
     def _cost(self, release: Release) -> float:
         return epsilon_of([release], self.plan.delta)
 
-    def _with_checks(self, release: Release) -> float:
-        return epsilon_of([release, *self._beside(self.settings)], self.plan.delta)
+    def _with_shares(self, release: Release) -> float:
+        beside = () if release.unit == "client" else self._spending(self.settings).beside("training")
+        return epsilon_of([release, *beside], self.plan.delta)
 
 
 def _steps(plan: DPPlan) -> int:

@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 
 import pandas as pd
 
@@ -102,6 +103,11 @@ def load_snapshot(home: Home, snapshot: str) -> Snapshot:
         return Snapshot(pd.read_parquet(folder / "data.parquet"), str(manifest["basis"]))
     except FileNotFoundError:
         raise SourceMissing("this client does not have that snapshot", travels=True) from None
+
+
+def basis_of_snapshot(folder: Path) -> str:
+    """The columns that its places were computed from; nothing of the data is read."""
+    return str(read_json(folder / "manifest.json")["basis"])
 
 
 def _typed(source: pd.DataFrame, contract: DataContract) -> pd.DataFrame:

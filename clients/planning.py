@@ -1,20 +1,24 @@
-"""The plan that a run's configuration makes at one client, from the rows its owner declares and from its ledger.
+"""What a run spends at one client: priced from its lines and the rows the owner declares, held against the ledger.
 
 Nothing here looks at the table: a plan, a charge or a refusal that depended on how many rows there are would tell it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass, replace
 
+from pipeline.language.lines import Lines
+from pipeline.language.noise import SumTerms
 from pipeline.language.protocol import AskedShares
+from pipeline.language.settings.encryption import EncryptionConfig
 from pipeline.language.settings.privacy import ClientPrivacy, Privacy, RecordPrivacy
 from pipeline.language.settings.training import TrainingConfig
-from privacy.accounting import Release, calibrate
+from privacy.accounting import Release
+from privacy.budget import Line, beside, by_clients, together
 from privacy.errors import BudgetExhausted, ProtocolError
 from privacy.ledger import Ledger
-from privacy.plan import DPPlan, checks_release, counts_release
-from privacy.population import Charge, Population
+from privacy.plan import DPPlan
+from privacy.population import Charge
 from privacy.shares import NoiseShares
 
 
@@ -28,109 +32,120 @@ def by_person(privacy: Privacy) -> bool:
     return isinstance(privacy, RecordPrivacy) and privacy.unit == "subject"
 
 
-def checks_of(privacy: Privacy, share: float, columns: int) -> tuple[Release, ...]:
-    """What the checks of a snapshot release, if they look at it at all. Raises PlanInvalid.
+@dataclass(frozen=True)
+class Spending:
+    """What a run spends at this client: the lines of its budget, priced.
 
-    One record adds one to one count of each column, to that of positives and to that of duplicates. At client level
-    nothing that one client answers may depend on its data, so there are no checks.
+    rows: training rows, or persons, that the owner declares. shares: the cohort's noise, at client level.
     """
-    if isinstance(privacy, ClientPrivacy) or share == 0:
-        return ()
-    if privacy == "none":
-        return (checks_release(None, 0.0, share, columns + 2),)
-    return (checks_release(privacy.epsilon, privacy.delta, share, columns + 2, privacy.unit),)
 
+    privacy: Privacy
+    lines: tuple[Line, ...]
+    rows: int
+    shares: AskedShares | None = None
 
-def make_plan(
-    privacy: Privacy,
-    training: TrainingConfig,
-    examples: int,
-    shares: AskedShares | None = None,
-    beside: tuple[Release, ...] = (),
-) -> DPPlan:
-    """The plan of a whole run at a client with `examples` declared training rows, or persons.
-
-    Raises PlanInvalid, ProtocolError.
-
-    shares: the cohort's noise, at client level. beside: what the checks have released.
-    """
-    shape = {
-        "examples": examples,
-        "expected_batch": training.expected_batch,
-        "epochs": training.local_epochs,
-        "rounds": training.rounds,
-    }
-    if privacy == "none":
-        return DPPlan.non_private(**shape, weight_cap=training.weight_cap)
-    if isinstance(privacy, RecordPrivacy):
-        return DPPlan.record_level(
-            epsilon=privacy.epsilon,
-            delta=privacy.delta,
-            clipping_norm=privacy.clipping_norm,
-            weight_cap=training.weight_cap,
-            beside=beside,
-            unit=privacy.unit,
-            **shape,
-        )
-    if shares is None or shares.cohort <= privacy.colluders:
-        raise ProtocolError("client-level privacy without the noise of an honest cohort", travels=True)
-    noise = NoiseShares(shares.noise_multiplier, privacy.clipping_norm, shares.cohort, privacy.colluders)
-    return DPPlan.client_level(epsilon=privacy.epsilon, delta=privacy.delta, shares=noise, **shape)
-
-
-def evaluation_of(
-    privacy: Privacy, training: TrainingConfig, shares: AskedShares | None, beside: tuple[Release, ...], norm: float
-) -> tuple[Release, NoiseShares | None]:
-    """What the evaluation releases, and at client level how its noise is divided. norm: of what one record adds.
-
-    Raises PlanInvalid, ProtocolError.
-    """
-    if isinstance(privacy, ClientPrivacy):
-        plan = make_plan(privacy, training, 1, shares)
-        return plan.evaluation(norm), plan.shares
-    if privacy == "none":
-        return counts_release(None, 0.0), None
-    return counts_release(privacy.epsilon, privacy.delta, beside, norm, privacy.unit), None
-
-
-def whole_run(privacy: Privacy) -> list[Charge]:
-    """A stand-in for all that a run will charge, for before its plan is known: one release of its epsilon and delta."""
-    if privacy == "none":
-        return [Charge([Release("none", 0.0)])]
-    return [Charge([Release("gaussian", calibrate(privacy.epsilon, privacy.delta, 1.0, 1))])]
-
-
-def charges(plan: DPPlan, holdout: float, basis: str, norm: float) -> list[Charge]:
-    """What the rounds and the evaluation will charge. Training and held-out records are disjoint; a client is one."""
-    if plan.unit == "client":
-        return [Charge([plan.run(), plan.evaluation(norm)])]
-    training, held_out = Population(holdout, 1.0, basis), Population(0.0, holdout, basis)
-    return [Charge([plan.run()], training), Charge([plan.evaluation(norm)], held_out)]
-
-
-def afford(ledger: Ledger, privacy: Privacy, wanted: list[Charge], at: Callable[[Privacy], list[Charge]]) -> None:
-    """Raise BudgetExhausted when the ledger has too little left for `wanted`; it names an epsilon that would do.
-
-    at: what a run under another privacy would charge.
-    """
-    try:
-        ledger.affords(wanted)
-    except BudgetExhausted as error:
-        if isinstance(privacy, RecordPrivacy | ClientPrivacy) and (rest := affordable(ledger, privacy, at)):
-            error.remedy = (
-                f"Lower privacy.epsilon to {rest:g}, or ask the data owner to raise lifetime_epsilon in the policy."
+    def demand(self, line: Line | None) -> None:
+        """Raise ProtocolError unless what is asked is what the budget says of it."""
+        if line is not None and line not in self.lines:
+            raise ProtocolError(
+                f"what is asked for {line.purpose} is not what the budget of the run says",
+                remedy="Coordinator and clients must have the same version.",
+                travels=True,
             )
-        raise
 
+    def release(self, purpose: str) -> Release:
+        """What the line of `purpose` releases. Raises PlanInvalid, ProtocolError."""
+        return self._priced(self._narrowed(purpose))[purpose]
 
-def affordable(
-    ledger: Ledger, privacy: RecordPrivacy | ClientPrivacy, at: Callable[[Privacy], list[Charge]]
-) -> float | None:
-    """About the largest epsilon, in tenths, that the ledger has left for such a run; None: not even a tenth."""
-    low, high = 0, round(privacy.epsilon * 10)
-    middle = int(10 * (ledger.budget.epsilon - ledger.spent()))  # what plain addition would leave
-    while high - low > max(1, high // 20):
-        middle = middle if low < middle < high else (low + high) // 2
-        after = ledger.after(at(privacy.model_copy(update={"epsilon": middle / 10})))
-        low, high = (middle, high) if after <= ledger.budget.epsilon else (low, middle)
-    return low / 10 if low else None
+    def beside(self, purpose: str) -> tuple[Release, ...]:
+        """What was released before of the records that `purpose` reads, in its epsilon."""
+        lines = self._narrowed(purpose)
+        return beside(lines, self._priced(lines), purpose)
+
+    def _narrowed(self, purpose: str) -> tuple[Line, ...]:
+        return Lines(lines=self.lines).narrowed(purpose).lines
+
+    def _priced(self, lines: tuple[Line, ...]) -> dict[str, Release]:
+        """By purpose. Raises PlanInvalid when they cost more than epsilon, ProtocolError without an honest cohort."""
+        privacy = self.privacy
+        if privacy == "none":
+            return {line.purpose: replace(line.release(self.rows, 0.0), mechanism="none") for line in lines}
+        if isinstance(privacy, RecordPrivacy):
+            return together(privacy.epsilon, privacy.delta, lines, self.rows, privacy.unit)
+        noise = self.noise
+        return by_clients(privacy.epsilon, privacy.delta, lines, noise.noise_multiplier if noise else 0.0)
+
+    @property
+    def noise(self) -> NoiseShares | None:
+        """How the cohort divides the noise, at client level. Raises ProtocolError where nobody honest shares it."""
+        privacy, shares = self.privacy, self.shares
+        if not isinstance(privacy, ClientPrivacy):
+            return None
+        if shares is None or shares.cohort <= privacy.colluders:
+            raise ProtocolError("client-level privacy without the noise of an honest cohort", travels=True)
+        return NoiseShares(shares.noise_multiplier, privacy.clipping_norm, shares.cohort, privacy.colluders)
+
+    def plan(self, training: TrainingConfig) -> DPPlan:
+        """The plan of all rounds. Raises PlanInvalid, ProtocolError."""
+        privacy = self.privacy
+        shape = {
+            "examples": self.rows,
+            "expected_batch": training.expected_batch,
+            "epochs": training.local_epochs,
+            "rounds": training.rounds,
+        }
+        if privacy == "none":
+            return DPPlan.non_private(**shape, weight_cap=training.weight_cap)
+        if isinstance(privacy, RecordPrivacy):
+            return DPPlan.record_level(
+                epsilon=privacy.epsilon,
+                delta=privacy.delta,
+                clipping_norm=privacy.clipping_norm,
+                weight_cap=training.weight_cap,
+                beside=self.beside("training"),
+                unit=privacy.unit,
+                **shape,
+            )
+        self._priced(self.lines)  # the noise suffices for all of them
+        if (noise := self.noise) is None:
+            raise ProtocolError("client-level privacy without the noise of an honest cohort", travels=True)
+        return DPPlan.client_level(epsilon=privacy.epsilon, delta=privacy.delta, shares=noise, **shape)
+
+    def charges(self, holdout: float, basis: str, since: str | None = None) -> list[Charge]:
+        """What the run will charge, from the line of purpose `since` on; None: all of it."""
+        purposes = [line.purpose for line in self.lines]
+        releases, first = self._priced(self.lines), purposes.index(since) if since else 0
+        return [Charge([releases[line.purpose]], line.population(holdout, basis)) for line in self.lines[first:]]
+
+    def afford(self, ledger: Ledger, holdout: float, basis: str, since: str | None = None) -> None:
+        """Raise BudgetExhausted when the ledger has too little left for the rest of the run; it names an epsilon that
+        would do."""
+        try:
+            ledger.affords(self.charges(holdout, basis, since))
+        except BudgetExhausted as error:
+            if rest := self._affordable(ledger, holdout, basis, since):
+                error.remedy = (
+                    f"Lower privacy.epsilon to {rest:g}, or ask the data owner to raise lifetime_epsilon in the policy."
+                )
+            raise
+
+    def at(self, epsilon: float) -> Spending:
+        """The same run with another epsilon. Raises PlanInvalid."""
+        if self.privacy == "none":
+            return self
+        privacy, shares = self.privacy.model_copy(update={"epsilon": epsilon}), self.shares
+        if shares:
+            shares = SumTerms.of(privacy, self.lines, EncryptionConfig(), shares.cohort).shares
+        return replace(self, privacy=privacy, shares=shares)
+
+    def _affordable(self, ledger: Ledger, holdout: float, basis: str, since: str | None) -> float | None:
+        """About the largest epsilon, in tenths, that the ledger has left for it; None: not even a tenth."""
+        if self.privacy == "none":
+            return None
+        low, high = 0, round(self.privacy.epsilon * 10)
+        middle = int(10 * (ledger.budget.epsilon - ledger.spent()))  # what plain addition would leave
+        while high - low > max(1, high // 20):
+            middle = middle if low < middle < high else (low + high) // 2
+            after = ledger.after(self.at(middle / 10).charges(holdout, basis, since))
+            low, high = (middle, high) if after <= ledger.budget.epsilon else (low, middle)
+        return low / 10 if low else None

@@ -58,7 +58,8 @@ def _model(state: ExecutionState, request: RevealRequest, blobs: dict[str, bytes
     model = state.model()
     if model is None:
         raise ProtocolError("this client has no model of the execution", travels=True)
-    model = state.advance(model, request.sums, blobs, request.bound, request.server)
+    bound, server = state.opening()
+    model = state.advance(model, request.sums, blobs, bound, server)
     if model.applied == 0:
         raise ProtocolError("no round was trained: there is nothing to reveal", travels=True)
     return model.weights.astype("<f4").tobytes()

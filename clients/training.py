@@ -15,21 +15,19 @@ import torch
 
 from clients.execution import ExecutionState, GlobalModel, blob, sealed_once
 from clients.home import Home
-from clients.planning import afford, charges, checks_of, make_plan, training_rows
+from clients.planning import Spending, training_rows
 from clients.preprocessing import Split, find_features
 from clients.release import Vector, into_sum
-from pipeline.language.noise import SumTerms
+from pipeline.language.lines import Lines, training_line
 from pipeline.language.packing import Blobs, weights_from
 from pipeline.language.protocol import TrainReply, TrainRequest
-from pipeline.language.settings.privacy import Privacy
 from pipeline.learning.models.net import PROBED, Net, Weights
-from privacy.accounting import Release
 from privacy.dpsgd import Optimisation, train_round
 from privacy.errors import KindDiffers, ProtocolError
 from privacy.noise import SecureNoise
 from privacy.parameters import flat
 from privacy.plan import DPPlan
-from privacy.population import EVERYONE, Charge, Population
+from privacy.population import EVERYONE, Charge
 from privacy.probing import probe
 from privacy.statement import agreed, basis_of
 from privacy.stream import Words
@@ -46,9 +44,13 @@ def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[T
     features = find_features(home, request.features, request.spec, request.holdout)
     population = features.population("training", request.holdout)
     settings = settings_of(request)
-    beside = checks_of(request.privacy, request.checks_share, len(request.spec.columns))
+    rows = training_rows(home.policy.units_declared(request.privacy), request.holdout)
+    spending = Spending(request.privacy, request.lines, rows, request.shares)
+    spending.demand(training_line(request.privacy, request.training))
     fixed = state.plan(settings)
-    plan = fixed or _plan(home, request, population, beside)
+    plan = fixed or spending.plan(request.training)
+    if fixed is None:
+        spending.afford(home.ledger, request.holdout, population.basis, since="training")
     noise = state.membership.agreed_noise(request.attempt, plan.shares)
     state.refuse_if_closed()
     bound, server = request.encryption.bound, request.training.server
@@ -73,8 +75,8 @@ def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[T
     def make(_: None) -> Words:
         if fixed is None:
             state.save_model(before)
-            state.note_beside(beside)
-            state.fix_plan(plan, settings)
+            state.note_beside(spending.beside("training"))
+            state.fix_plan(plan, settings, bound, server)
         split = features.split("training", request.holdout)
         moved = _trained(state, request, net, before, plan, split) - before.weights.astype(np.float64)
         if plan.shares:
@@ -87,8 +89,9 @@ def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[T
 
 def settings_of(request: TrainRequest) -> str:
     """Digest of all that must stay what it was in an execution's first round."""
-    fixed = request.model_dump_json(exclude={"round", "attempt", "sums", "seen"})
-    return hashlib.sha256(fixed.encode()).hexdigest()
+    fixed = request.model_dump_json(exclude={"round", "attempt", "sums", "seen", "lines"})
+    lines = Lines(lines=request.lines).narrowed("training").model_dump_json()
+    return hashlib.sha256(f"{fixed} {lines}".encode()).hexdigest()
 
 
 def _permit_parts(net: Net, request: TrainRequest) -> None:
@@ -121,25 +124,6 @@ def _trained(
     if shared < net.parameters:
         state.save_personal(trained[shared:])
     return trained
-
-
-def _plan(home: Home, request: TrainRequest, population: Population, beside: tuple[Release, ...]) -> DPPlan:
-    """The plan of the whole run. Raises BudgetExhausted when the ledger cannot afford it and the evaluation."""
-    examples = training_rows(home.policy.units_declared(request.privacy), request.holdout)
-    norm = request.spec.task.question(4).norm  # the same with any bins
-
-    def made(privacy: Privacy) -> DPPlan:
-        shares = request.shares
-        if shares and privacy != request.privacy:  # another epsilon, so another noise of the cohort
-            shares = SumTerms.of(privacy, request.training, request.encryption, shares.cohort).shares
-        return make_plan(privacy, request.training, examples, shares, beside if privacy == request.privacy else ())
-
-    def wanted(privacy: Privacy) -> list[Charge]:
-        return charges(made(privacy), request.holdout, population.basis, norm)
-
-    plan = made(request.privacy)
-    afford(home.ledger, request.privacy, wanted(request.privacy), wanted)
-    return plan
 
 
 def _current(state: ExecutionState, net: Net, blobs: dict[str, bytes]) -> GlobalModel:

@@ -17,10 +17,11 @@ import numpy as np
 
 from clients.grading import CheckCounts, graded
 from clients.home import Home
-from clients.ingestion import PLACE, load_snapshot
-from clients.planning import afford, by_person, checks_of, whole_run
+from clients.ingestion import PLACE, basis_of_snapshot, load_snapshot
+from clients.planning import Spending, by_person, training_rows
 from clients.release import by_itself
 from pipeline.host.files import read_json, write_atomically
+from pipeline.language.lines import validation_line
 from pipeline.language.packing import Blobs
 from pipeline.language.protocol import ValidateReply, ValidateRequest
 from pipeline.learning.columns.bounded import CELLS
@@ -86,14 +87,17 @@ def validate(home: Home, request: ValidateRequest, blobs: Blobs) -> tuple[Valida
     home.permit_data(request.contract, request.contract.holdout)
     home.policy.permit_privacy(request.privacy)
     question = Question(_owned(home, request.contract), by_person(request.privacy))
-    wanted = checks_of(request.privacy, request.checks.epsilon_share, len(question.columns))
+    line = validation_line(request.privacy, request.contract, request.checks.epsilon_share)
+    rows = training_rows(home.policy.units_declared(request.privacy), request.contract.holdout)
+    spending = Spending(request.privacy, request.lines, rows)
+    spending.demand(line)
     folder = home.snapshots.current(request.snapshot)
-    if not wanted:
+    if line is None:
         return ValidateReply(outcomes=(), head=home.published_head), {}
-    (release,) = wanted
+    release = spending.release(line.purpose)
     counts = _answered(folder, question, release)
     if counts is None:
-        afford(home.ledger, request.privacy, whole_run(request.privacy), whole_run)  # before the first of its charges
+        spending.afford(home.ledger, request.contract.holdout, basis_of_snapshot(folder))  # before its first charge
         counts = _counted(home, request.snapshot, folder, question, release)
     noise = counts[1]
     outcomes = tuple(graded(question.read(counts[0], noise), request.checks))

@@ -15,6 +15,7 @@ from pipeline.engine.scheduler import run as run_graph
 from pipeline.federation.clients import Admitted, Clients
 from pipeline.kinds import INSTALLED
 from pipeline.language.config import Config
+from pipeline.language.lines import Lines
 from pipeline.stages.blessing import blessing
 from pipeline.stages.deployment import deployment
 from pipeline.stages.design import design
@@ -33,6 +34,9 @@ from pipeline.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
+
+FREE = {"validation": "- nothing is asked", "preprocessing": "- bounds are declared"}
+"""What is said of a stage that the budget has no line of."""
 
 Value = TypeVar("Value", bound=BaseModel)
 
@@ -65,7 +69,7 @@ def lifecycle_dag() -> Dag:
             registration,
             deployment,
         ],
-        sections=Config.model_fields,
+        sections=[*Config.model_fields, "lines"],
         tools={"clients": Clients, "journal": Journal, "store": ArtifactStore, "registry": Registry},
     )
 
@@ -119,18 +123,18 @@ def run_lifecycle(
         heads=heads,
         admitted=admitted,
     )
-    prices = charges(config)
+    lines = Lines.of(config)
+    prices = FREE | lines.prices(config.privacy)
     context = Context(
         run=run,
-        sections={name: getattr(config, name) for name in Config.model_fields},
+        sections={**{name: getattr(config, name) for name in Config.model_fields}, "lines": lines},
         tools={"clients": clients, "registry": Registry(workspace.registry_url, workspace.models)},
         store=store,
         metadata=metadata,
         progress=progress,
         prices=prices,
     )
-    free = {"preprocessing": "- bounds are declared"}
-    planned = [(name, dag.stages[name].place, prices.get(name, free.get(name, "-"))) for name in dag.order]
+    planned = [(name, dag.stages[name].place, prices.get(name, "-")) for name in dag.order]
     progress(RunPlanned(run, config.name, tuple(planned)))
     try:
         made = run_graph(dag, context)
@@ -161,28 +165,3 @@ def run_lifecycle(
         version=value("model_version", ModelVersion),
         deployment=value("deployment", Deployment),
     )
-
-
-def charges(config: Config) -> dict[str, str]:
-    """What each stage will charge at most, in words."""
-    share, privacy = config.validation.epsilon_share, config.privacy
-    if privacy == "none":
-        charges = dict.fromkeys(("validation", "training", "evaluation"), "NOT PRIVATE")
-    elif privacy.unit == "client":
-        budget = f"epsilon {privacy.epsilon:g}, delta {privacy.delta:g}, every client"
-        charges = {
-            "validation": "- nothing is asked",
-            "training": f"{budget}, with evaluation",
-            "evaluation": "one round more, in training's epsilon",
-        }
-    else:
-        budget = f"epsilon {privacy.epsilon:g}, delta {privacy.delta:g}"
-        within = " with validation" if share else ""
-        charges = {
-            "validation": f"epsilon {share * privacy.epsilon:g} alone, within both of those below",
-            "training": f"{budget}{within}, training rows",
-            "evaluation": f"{budget}{within}, held-out rows (disjoint)",
-        }
-    if not share:
-        charges["validation"] = "- nothing is asked"
-    return charges

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from privacy.accounting import Mechanism, Release, calibrate, epsilon_of
+from privacy.budget import steps_of
 from privacy.errors import PlanInvalid
 from privacy.shares import NoiseShares
 
@@ -44,10 +45,9 @@ class DPPlan:
     nothing here, so that no plan, weight, charge or refusal tells it: with more rows than declared batches are larger,
     with fewer they are smaller, and each record is in a batch with `sampling_rate` all the same.
 
-    beside: what else of the run reads the training rows; it is paid from the same epsilon. epsilon is the run's target;
-    with `unit == "none"` it is infinite and the noise multiplier 0. weight, in (0, 1]: what the client's update is
-    multiplied by in the sum. cohort, colluders: among how many clients the noise is divided and how many of them are
-    not counted on; 1 and 0: the client adds all of the noise itself, in every step.
+    epsilon: the run's target; without privacy it is infinite and the noise multiplier 0. weight, in (0, 1]: what the
+    client's update is multiplied by in the sum. cohort, colluders: among how many clients the noise is divided and how
+    many of them are not counted on; 1 and 0: the client adds all of the noise itself, in every step.
     """
 
     unit: Unit
@@ -63,7 +63,6 @@ class DPPlan:
     weight: float = 1.0
     cohort: int = 1
     colluders: int = 0
-    beside: tuple[Release, ...] = ()
 
     @classmethod
     def record_level(
@@ -106,7 +105,6 @@ class DPPlan:
             epsilon=epsilon,
             delta=delta,
             weight=min(examples, weight_cap) / weight_cap,
-            beside=beside,
             **shape,
         )
 
@@ -124,8 +122,8 @@ class DPPlan:
     ) -> DPPlan:
         """Whole updates, clipped and noised in `shares`; every client weighs the same. Raises PlanInvalid.
 
-        The noise multiplier is the cohort's, so it comes from outside: it has to suffice for all rounds and for the
-        evaluation, which sees the same clients and costs one round more.
+        The noise multiplier is the cohort's, so it comes from outside: it has to suffice for all that sees the same
+        clients (privacy.budget.by_clients).
         """
         made = cls(
             unit="client",
@@ -144,7 +142,7 @@ class DPPlan:
                 remedy="Choose a smaller privacy.delta.",
                 travels=True,
             )
-        if epsilon_of([made.run(), made.evaluation()], delta) > epsilon:
+        if epsilon_of([made.run()], delta) > epsilon:
             raise PlanInvalid(
                 f"the noise multiplier {shares.noise_multiplier:.3f} costs more than epsilon {epsilon:g}", travels=True
             )
@@ -168,16 +166,8 @@ class DPPlan:
 
     @staticmethod
     def _shape(examples: int, expected_batch: int, epochs: int) -> dict[str, Any]:
-        if examples < 1:
-            raise PlanInvalid("the client declares no training rows", travels=True)
-        batch = min(expected_batch, examples)
-        # Steps are rounded up from rows over batch, never derived from 1/len(loader): that loses steps.
-        return {
-            "examples": examples,
-            "sampling_rate": batch / examples,
-            "expected_batch": batch,
-            "steps_per_round": math.ceil(epochs * examples / batch),
-        }
+        batch, rate, steps = steps_of(examples, expected_batch, epochs)
+        return {"examples": examples, "sampling_rate": rate, "expected_batch": batch, "steps_per_round": steps}
 
     @property
     def adjacency(self) -> str:
@@ -210,18 +200,6 @@ class DPPlan:
             return self._updates(self.rounds)
         return self.steps(self.steps_per_round * self.rounds)
 
-    def evaluation(self, norm: float = 1.0) -> Release:
-        """The release of whole numbers on the held-out rows, of which one record changes as many as `norm` says.
-
-        At record level those rows took no part in training, so they have the whole (epsilon, delta) to themselves and
-        to what is beside.
-        """
-        if self.unit == "client":
-            return self._updates(1)
-        return counts_release(
-            None if self.unit == "none" else self.epsilon, self.delta, self.beside, norm, self._released
-        )
-
     @property
     def _released(self) -> Literal["record", "subject"]:
         """The unit of a release that is noised by this client alone."""
@@ -229,31 +207,3 @@ class DPPlan:
 
     def _updates(self, count: int) -> Release:
         return Release("gaussian", self.noise_multiplier, 1.0, count, "client")
-
-
-def counts_release(
-    epsilon: float | None,
-    delta: float,
-    beside: tuple[Release, ...] = (),
-    norm: float = 1.0,
-    unit: Literal["record", "subject"] = "record",
-) -> Release:
-    """Whole numbers that one record changes by a vector of an L2 norm of at most `norm`: by 1 it changes one of them,
-    and the noise is the discrete Gaussian; else it is a Gaussian, rounded. None: without noise. Raises PlanInvalid."""
-    if epsilon is None:
-        return Release("none", 0.0)
-    mechanism: Mechanism = "discrete-gaussian" if norm == 1 else "gaussian"
-    return Release(mechanism, calibrate(epsilon, delta, 1.0, 1, mechanism, beside), unit=unit)
-
-
-def checks_release(
-    epsilon: float | None, delta: float, share: float, touched: int, unit: Literal["record", "subject"] = "record"
-) -> Release:
-    """Counts of which one record changes `touched` by one each, that alone cost `share` of epsilon; None: no noise.
-
-    Raises PlanInvalid.
-    """
-    if epsilon is None:
-        return Release("none", 0.0)
-    noise = calibrate(share * epsilon, delta, 1.0, touched, "discrete-gaussian")
-    return Release("discrete-gaussian", noise, 1.0, touched, unit)

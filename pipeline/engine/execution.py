@@ -29,9 +29,9 @@ from privacy.errors import ArtifactMissing, EngineUnavailable, SottovoceError, S
 
 @runtime_checkable
 class Narrowed(Protocol):
-    """An input of which a stage that asks clients depends on no more than what concerns the actions it asks."""
+    """A value of which a stage depends on a part only: what concerns it by its name, or by the actions it asks."""
 
-    def narrowed(self, asks: tuple[str, ...]) -> BaseModel: ...
+    def narrowed(self, stage: str, asks: tuple[str, ...]) -> BaseModel: ...
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def execute(stage: Stage, inputs: Mapping[str, Digest], context: Context) -> Dig
         for name, digest in inputs.items()
     }
     sections = [name for name in stage.parameters if name in context.sections]
-    parameters = {name: _plain(context.sections[name]) for name in sections}
+    parameters = {name: _plain(stage, context.sections[name]) for name in sections}
     code = _code(stage, *values.values(), *(context.sections[name] for name in sections))
     key = _key(stage, {name: _seen(stage, values[name], digest) for name, digest in inputs.items()}, parameters, code)
     earlier = metadata.find(key, run=context.run if stage.volatile else None)
@@ -101,7 +101,7 @@ def _seen(stage: Stage, value: BaseModel, digest: Digest) -> Digest:
     """Digest of what a stage depends on of one of its inputs."""
     if not stage.asks or not isinstance(value, Narrowed):
         return digest
-    return hashlib.sha256(value.narrowed(stage.asks).model_dump_json().encode()).hexdigest()
+    return hashlib.sha256(value.narrowed(stage.name, stage.asks).model_dump_json().encode()).hexdigest()
 
 
 def _kept(stage: Stage, execution: Execution, context: Context) -> Digest | None:
@@ -164,7 +164,9 @@ def _in_worker(function: Callable[..., BaseModel], arguments: dict[str, Any]) ->
     return function(**arguments)
 
 
-def _plain(value: Any) -> Any:
+def _plain(stage: Stage, value: Any) -> Any:
+    if isinstance(value, Narrowed):
+        value = value.narrowed(stage.name, stage.asks)
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
 
 

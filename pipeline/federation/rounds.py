@@ -25,6 +25,7 @@ from pipeline.learning.features import FeatureSpec
 from pipeline.learning.models.model import Model
 from pipeline.learning.models.net import Net
 from pipeline.store.journal import Journal
+from privacy.budget import Line
 from privacy.errors import FederationError
 from privacy.statement import agreed, basis_of, next_basis
 
@@ -36,14 +37,14 @@ LOST = b"lost"
 class Assignment:
     """What is to be trained, on what, and how.
 
-    features: keyed digest of each client's. holdout: share of the records that is held out. checks_share: part of
-    epsilon that the checks may have cost alone.
+    features: keyed digest of each client's. holdout: share of the records that is held out. lines: of the
+    run's budget.
     """
 
     features: Mapping[ClientName, str]
     spec: FeatureSpec
     holdout: float
-    checks_share: float
+    lines: tuple[Line, ...]
     privacy: Privacy
     encryption: EncryptionConfig
     model: Model
@@ -70,7 +71,7 @@ def train(clients: Clients, journal: Journal, keys: Mapping[ClientName, str], as
     Raises CohortTooSmall, RevealDisagreement, FederationError when every round was lost.
     """
     training, spec, model, net = assignment.training, assignment.spec, assignment.model, assignment.net
-    noise = SumTerms.of(assignment.privacy, training, assignment.encryption, clients.min_cohort)
+    noise = SumTerms.of(assignment.privacy, assignment.lines, assignment.encryption, clients.min_cohort)
     encryption = noise.encryption
     membership = GroupMembers(clients, journal, encryption, "train")
     membership.establish({name: keys[name] for name in assignment.features})
@@ -90,7 +91,7 @@ def train(clients: Clients, journal: Journal, keys: Mapping[ClientName, str], as
             shares=noise.shares,
             encryption=encryption,
             training=training,
-            checks_share=assignment.checks_share,
+            lines=assignment.lines,
             holdout=assignment.holdout,
             round=1,
             attempt=membership.attempt(),
@@ -143,8 +144,6 @@ def train(clients: Clients, journal: Journal, keys: Mapping[ClientName, str], as
                 execution=journal.execution,
                 what="model",
                 sums=rounds.unseen_by(name) or rounds.last(),
-                bound=encryption.bound,
-                server=training.server,
                 count=1,
                 certificate=dict(certificate),
             ),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.language.protocol import AskedShares
 from pipeline.language.settings.encryption import EncryptionConfig
 from pipeline.language.settings.privacy import ClientPrivacy, Privacy
-from pipeline.language.settings.training import TrainingConfig
+from privacy.budget import Line
 from privacy.shares import NoiseShares
 
 
@@ -20,14 +21,14 @@ class SumTerms:
     encryption: EncryptionConfig
 
     @classmethod
-    def of(cls, privacy: Privacy, training: TrainingConfig, encryption: EncryptionConfig, min_cohort: int) -> SumTerms:
-        """Noise for every round and the evaluation, with masks and a bound that never clips it. Raises PlanInvalid."""
+    def of(cls, privacy: Privacy, lines: Iterable[Line], encryption: EncryptionConfig, min_cohort: int) -> SumTerms:
+        """Noise for every sum of the run, with masks and a bound that never clips it. Raises PlanInvalid."""
         if not isinstance(privacy, ClientPrivacy):
             return cls(None, "", encryption)
         noise = NoiseShares.calibrated(
             epsilon=privacy.epsilon,
             delta=privacy.delta,
-            releases=training.rounds + 1,
+            releases=sum(line.rounds for line in lines),
             clipping_norm=privacy.clipping_norm,
             cohort=min_cohort,
             colluders=privacy.colluders,

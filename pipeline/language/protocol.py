@@ -17,11 +17,12 @@ from pipeline.kinds import Frozen, codes_of
 from pipeline.language.settings.encryption import EncryptionConfig
 from pipeline.language.settings.evaluation import EvaluationConfig
 from pipeline.language.settings.privacy import Privacy
-from pipeline.language.settings.training import Average, Server, TrainingConfig
+from pipeline.language.settings.training import TrainingConfig
 from pipeline.language.settings.validation import ValidationConfig
 from pipeline.learning.contract import DataContract
 from pipeline.learning.features import FeatureSpec
 from pipeline.learning.models.model import Model
+from privacy.budget import Line
 
 
 class Action(StrEnum):
@@ -62,6 +63,10 @@ def _codes(fields: dict[str, Any]) -> dict[str, str]:
 
 
 Codes = Annotated[dict[str, CodeDigest], Field(description="Digest of the code of every kind that is named.")]
+
+BudgetLines = Annotated[
+    tuple[Line, ...], Field(min_length=1, max_length=64, description="All that the run will spend, by stage.")
+]
 
 HexSignature = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 
@@ -122,6 +127,7 @@ class ValidateRequest(Frozen):
     contract: DataContract
     checks: ValidationConfig
     privacy: Privacy
+    lines: BudgetLines
     snapshot: Digest
     code: Codes = Field(default_factory=_codes)
 
@@ -196,7 +202,7 @@ class TrainRequest(Frozen):
     shares: AskedShares | None = Field(description="At client level: the cohort's noise.")
     encryption: EncryptionConfig
     training: TrainingConfig
-    checks_share: float = Field(ge=0, lt=1, description="Part of epsilon that the checks may have cost alone.")
+    lines: BudgetLines
     holdout: float = Field(gt=0, lt=1)
     round: int = Field(ge=1)
     attempt: Attempt
@@ -223,7 +229,7 @@ class EvaluateRequest(Frozen):
     training: TrainingConfig
     shares: AskedShares | None = Field(description="At client level: the cohort's noise.")
     evaluation: EvaluationConfig
-    checks_share: float = Field(ge=0, lt=1, description="Part of epsilon that the checks may have cost alone.")
+    lines: BudgetLines
     holdout: float = Field(gt=0, lt=1)
     basis: Digest = Field(description="Stands for the weights: all clients of the sum evaluate the same.")
     attempt: Attempt
@@ -249,8 +255,6 @@ class RevealRequest(Frozen):
     execution: ExecutionId
     what: Literal["model", "counts"]
     sums: tuple[SumRef, ...] = Field(min_length=1)
-    bound: float = Field(gt=0, description="Clip of each coordinate of an update, for `model`.")
-    server: Server = Field(default_factory=Average, description="How the mean update is applied, for `model`.")
     count: int = Field(ge=1, description="Number of counts, for `counts`.")
     certificate: dict[ClientName, HexSignature] = Field(
         description="Signatures of the digest by a quorum, hex: against them the value is sent; empty: digest only."

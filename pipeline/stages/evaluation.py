@@ -10,6 +10,7 @@ from pipeline.engine.graph import stage
 from pipeline.federation.clients import Clients
 from pipeline.federation.membership import GroupMembers
 from pipeline.federation.secure_sum import SealedSum, SecureSum, Wanted, sum_blobs
+from pipeline.language.lines import Lines
 from pipeline.language.noise import SumTerms
 from pipeline.language.protocol import Action, EvaluateReply, EvaluateRequest, RevealRequest, SumRef
 from pipeline.language.settings.encryption import EncryptionConfig
@@ -37,10 +38,11 @@ def evaluation(
     model: Model,
     training: TrainingConfig,
     evaluation: EvaluationConfig,
+    lines: Lines,
 ) -> EvaluationReport:
     """Raises CohortTooSmall, RevealDisagreement."""
     clients.meet(cohort.public_keys)
-    noise = SumTerms.of(privacy, training, encryption, clients.min_cohort)
+    noise = SumTerms.of(privacy, lines.lines, encryption, clients.min_cohort)
     encryption = noise.encryption
     membership = GroupMembers(clients, journal, encryption, "evaluate")
     membership.establish({name: cohort.public_keys[name] for name in feature_set.digests})
@@ -65,7 +67,7 @@ def evaluation(
                 training=training,
                 shares=noise.shares,
                 evaluation=evaluation,
-                checks_share=feature_set.checks_share,
+                lines=lines.lines,
                 holdout=data.holdout,
                 basis=basis,
                 attempt=attempt,
@@ -88,7 +90,6 @@ def evaluation(
             execution=journal.execution,
             what="counts",
             sums=(ref,),
-            bound=encryption.bound,
             count=count,
             certificate=dict(certificate),
         ),

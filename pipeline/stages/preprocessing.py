@@ -5,7 +5,6 @@ from __future__ import annotations
 from pipeline.engine.graph import stage
 from pipeline.federation.clients import Clients
 from pipeline.language.protocol import Action, PreprocessReply, PreprocessRequest
-from pipeline.language.settings.validation import ValidationConfig
 from pipeline.learning.contract import DataContract
 from pipeline.learning.features import FeatureSpec
 from pipeline.stages.values import Cohort, FeatureSet, ValidationReport
@@ -17,7 +16,6 @@ def preprocessing(
     cohort: Cohort,
     validation_report: ValidationReport,
     data: DataContract,
-    validation: ValidationConfig,
 ) -> FeatureSet:
     """Raises CohortTooSmall."""
     clients.meet(cohort.public_keys)
@@ -32,5 +30,4 @@ def preprocessing(
     return FeatureSet(
         spec=spec,
         digests={answer.client: answer.reply.features for answer in asked.answers},
-        checks_share=validation.epsilon_share,
     )

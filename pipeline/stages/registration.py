@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.engine.graph import stage
 from pipeline.kinds import codes_of
+from pipeline.language.lines import Lines
 from pipeline.language.protocol import own_version, result_digest
 from pipeline.language.settings.encryption import EncryptionConfig
 from pipeline.language.settings.privacy import Privacy
@@ -41,9 +42,10 @@ def registration(
     encryption: EncryptionConfig,
     model: Model,
     training: TrainingConfig,
+    lines: Lines,
 ) -> ModelVersion:
     """A version is a record of what was made, blessed or not: what it is compared with is no part of it."""
-    statement = privacy_statement(privacy, encryption)
+    statement = privacy_statement(privacy, encryption, lines)
     content = store.get(trained_model.weights)
     weights = np.frombuffer(content, dtype="<f4").astype(np.float32)
     spec, report = feature_set.spec, evaluation_report
@@ -83,7 +85,7 @@ def row_schema(data: DataContract) -> dict[str, object]:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
-def privacy_statement(privacy: Privacy, encryption: EncryptionConfig) -> PrivacyStatement:
+def privacy_statement(privacy: Privacy, encryption: EncryptionConfig, lines: Lines) -> PrivacyStatement:
     """What may be said about a model trained under these settings."""
     summed = (
         "updates were summed under encryption"
@@ -98,6 +100,7 @@ def privacy_statement(privacy: Privacy, encryption: EncryptionConfig) -> Privacy
             delta=None,
             clipping_norm=None,
             aggregation=encryption.scheme,
+            lines=lines.lines,
             text=f"NOT PRIVATE: no differential privacy; {summed}",
         )
     adjacency = ADJACENCY[privacy.unit]
@@ -108,5 +111,6 @@ def privacy_statement(privacy: Privacy, encryption: EncryptionConfig) -> Privacy
         delta=privacy.delta,
         clipping_norm=privacy.clipping_norm,
         aggregation=encryption.scheme,
+        lines=lines.lines,
         text=f"every {privacy.unit}: epsilon {privacy.epsilon:g}, delta {privacy.delta:g}, {adjacency}; {summed}",
     )

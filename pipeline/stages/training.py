@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline.engine.graph import stage
 from pipeline.federation.clients import Clients
 from pipeline.federation.rounds import Assignment, train
+from pipeline.language.lines import Lines
 from pipeline.language.protocol import Action
 from pipeline.language.settings.encryption import EncryptionConfig
 from pipeline.language.settings.privacy import Privacy
@@ -26,6 +27,7 @@ def training(
     encryption: EncryptionConfig,
     model: Model,
     training: TrainingConfig,
+    lines: Lines,
 ) -> TrainedModel:
     """Raises CohortTooSmall, RevealDisagreement. Interrupted, it goes on from the last checkpointed round."""
     clients.meet(cohort.public_keys)
@@ -33,7 +35,7 @@ def training(
         features=feature_set.digests,
         spec=feature_set.spec,
         holdout=data.holdout,
-        checks_share=feature_set.checks_share,
+        lines=lines.lines,
         privacy=privacy,
         encryption=encryption,
         model=model,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline.engine.graph import stage
 from pipeline.engine.progress import ClientWarned, told
 from pipeline.federation.clients import Clients, Failure
+from pipeline.language.lines import Lines
 from pipeline.language.protocol import Action, ValidateReply, ValidateRequest
 from pipeline.language.settings.privacy import Privacy
 from pipeline.language.settings.validation import ValidationConfig
@@ -20,6 +21,7 @@ def validation(
     data: DataContract,
     validation: ValidationConfig,
     privacy: Privacy,
+    lines: Lines,
 ) -> ValidationReport:
     """Raises CohortTooSmall when too few clients pass.
 
@@ -29,7 +31,7 @@ def validation(
     asked = clients.ask(
         Action.VALIDATE,
         lambda name: ValidateRequest(
-            contract=data, checks=validation, privacy=privacy, snapshot=snapshots.digests[name]
+            contract=data, checks=validation, privacy=privacy, lines=lines.lines, snapshot=snapshots.digests[name]
         ),
         ValidateReply,
         clients=snapshots.digests,

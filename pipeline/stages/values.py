@@ -11,6 +11,7 @@ from pipeline.kinds import Frozen
 from pipeline.language.protocol import Action, CheckOutcome, ClientName, CodeDigest
 from pipeline.learning.features import FeatureSpec
 from pipeline.learning.queries.query import Query
+from privacy.budget import Line
 from privacy.plan import Unit
 
 
@@ -32,7 +33,7 @@ class Member(Frozen):
 class Cohort(Frozen):
     members: dict[ClientName, Member]
 
-    def narrowed(self, asks: tuple[str, ...]) -> Cohort:
+    def narrowed(self, stage: str, asks: tuple[str, ...]) -> Cohort:
         """What a stage that asks these actions, and no other, can see of it."""
         return Cohort(
             members={
@@ -61,11 +62,10 @@ class ValidationReport(Frozen):
 
 
 class FeatureSet(Frozen):
-    """The preprocessing spec, the keyed digest of each client's features, and what of epsilon was spent on checks."""
+    """The preprocessing spec, and the keyed digest of each client's features."""
 
     spec: FeatureSpec
     digests: dict[ClientName, str]
-    checks_share: float = Field(description="Part of epsilon that the checks may have cost alone.")
 
 
 class TrainedModel(Frozen):
@@ -111,6 +111,7 @@ class PrivacyStatement(Frozen):
     delta: float | None
     clipping_norm: float | None
     aggregation: Literal["bfv", "none"]
+    lines: tuple[Line, ...] = Field((), description="What epsilon was spent on, by stage.")
     text: str
 
 

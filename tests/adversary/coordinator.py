@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from clients.home import Home
 from pipeline.language.config import Config
+from pipeline.language.lines import Lines
 from pipeline.language.noise import SumTerms
 from pipeline.language.packing import pack, unpack
 from pipeline.language.protocol import (
@@ -103,7 +104,12 @@ class Coordinator:
             self.features[name] = self.ask(name, Action.PREPROCESS, made, PreprocessReply)[0].features
 
     def validate(self, name: str, **changes: Any) -> ValidateReply:
-        fields = {"contract": self.config.data, "checks": self.config.validation, "privacy": self.config.privacy}
+        fields = {
+            "contract": self.config.data,
+            "checks": self.config.validation,
+            "privacy": self.config.privacy,
+            "lines": Lines.of(self.config).lines,
+        }
         request = ValidateRequest.model_validate({**fields, "snapshot": self.snapshots[name], **changes})
         return self.ask(name, Action.VALIDATE, request, ValidateReply)[0]
 
@@ -142,7 +148,7 @@ class Coordinator:
     def _asked(self, execution: str, name: str, cohort: Sequence[str]) -> dict[str, Any]:
         """What every request for a vector says."""
         config = self.config
-        noise = SumTerms.of(config.privacy, config.training, config.encryption, config.federation.min_cohort)
+        noise = SumTerms.of(config.privacy, Lines.of(config).lines, config.encryption, config.federation.min_cohort)
         return {
             "execution": execution,
             "features": self.features[name],
@@ -152,7 +158,7 @@ class Coordinator:
             "shares": noise.shares,
             "encryption": noise.encryption,
             "training": config.training,
-            "checks_share": config.validation.epsilon_share,
+            "lines": Lines.of(config).lines,
             "holdout": config.data.holdout,
             "attempt": Attempt(generation=1, cohort=tuple(sorted(cohort))),
             "seen": None,
@@ -240,7 +246,6 @@ class Coordinator:
                 "execution": execution,
                 "what": what,
                 "sums": [ref for ref, _ in sums],
-                "bound": self.config.encryption.bound,
                 "count": 2 * self.config.evaluation.bins,
                 "certificate": dict(certificate or {}),
             }

@@ -1,6 +1,7 @@
 """What an owner fixed holds, whoever asks: known clients, a declared size, encryption, units, what was withdrawn."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 from clients.execution import ExecutionState
 from clients.forgetting import forget_all
 from clients.home import Home
+from pipeline.language.lines import Lines
 from pipeline.language.protocol import SumRef
 from pipeline.language.settings.privacy import RecordPrivacy
 from privacy.accounting import epsilon_of
@@ -248,5 +250,53 @@ def test_the_ledger_is_charged_for_what_the_plan_does(generous: Coordinator) -> 
     state = ExecutionState(home, "e1")
     assert 0.98 * privacy.epsilon <= state.spent() <= privacy.epsilon
     fixed = json.loads((state.folder / "plan.json").read_text())["plan"]
-    plan = DPPlan(**{**fixed, "beside": ()})
+    plan = DPPlan(**fixed)
     assert epsilon_of([plan.run()], privacy.delta) < privacy.epsilon, "it leaves room for the checks"
+
+
+# -- the lines of the budget ----------------------------------------------------------------------------------------
+def test_lines_that_say_less_than_is_asked_are_refused(liar: Coordinator) -> None:
+    """Each is a way to be charged less than what leaves."""
+    names = sorted(liar.homes)
+    checks, training, evaluation = Lines.of(liar.config).lines
+    liar.group("e1", "train", names)
+    liar.group("g1", "evaluate", names)
+    for told in (
+        (checks, replace(training, rounds=1), evaluation),
+        (checks, replace(training, batch=1), evaluation),
+        (checks, replace(training, reads="held-out"), evaluation),
+        (checks, evaluation),
+        (checks, training, replace(training, purpose="tuning"), evaluation),
+        (checks, training, training),
+        (replace(checks, share=0.9), replace(checks, purpose="more", share=0.9), training),
+    ):
+        with pytest.raises(Refused, match=r"not what the budget|all that is left|one purpose|nothing is left"):
+            liar.train("e1", "east", names, lines=told)
+    for told in (
+        (checks, training),
+        (checks, replace(evaluation, norm=0.01)),
+        (replace(evaluation, reads="everyone"),),
+    ):
+        with pytest.raises(Refused, match="not what the budget"):
+            liar.evaluate("g1", "east", names, lines=told)
+    for told in ((replace(checks, touched=1), training), (replace(checks, share=0.01), training), (training,)):
+        with pytest.raises(Refused, match="not what the budget"):
+            liar.validate("east", lines=told)
+    assert not [row for row in liar.home("east").ledger.rows() if row.kind == "reserve"]
+
+
+def test_lines_that_are_left_out_are_charged_when_they_are_asked(generous: Coordinator) -> None:
+    """A run that hides its checks from its training has more than its epsilon in the ledger, as it has spent more."""
+    names = sorted(generous.homes)
+    checks, training, _ = Lines.of(generous.config).lines
+    generous.validate("east")
+    before = generous.home("east").ledger.spent()
+    terms = generous.group("e1", "train", names)
+    sums: list[tuple[SumRef, bytes]] = []
+    for number in range(1, generous.config.training.rounds + 1):
+        sums.append(generous.trained("e1", terms, names, number, sums, lines=(training,)))
+    privacy = generous.config.privacy
+    assert privacy != "none"
+    assert checks.share is not None
+    assert before == pytest.approx(checks.share * privacy.epsilon, rel=0.02)
+    assert generous.home("east").ledger.spent() > privacy.epsilon * 1.02

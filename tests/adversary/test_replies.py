@@ -18,6 +18,7 @@ from flwr.app import Message
 from clients.home import Home
 from clients.sources.parquet import Parquet
 from pipeline.language.config import Config
+from pipeline.language.lines import Lines
 from pipeline.language.packing import pack
 from pipeline.language.protocol import Action, JoinRequest, PreprocessRequest, ValidateRequest, own_version
 from pipeline.language.protocol import IngestRequest as Ingest
@@ -98,7 +99,8 @@ def walk(folder: Path, config: Config, change: Table | None, monkeypatch: pytest
         said["preprocess"] = ask(
             Action.PREPROCESS, PreprocessRequest(spec=liar.spec, snapshot=snapshot, holdout=config.data.holdout)
         )
-        fields = {"contract": config.data, "checks": config.validation, "privacy": config.privacy}
+        fields: dict[str, Any] = {"contract": config.data, "checks": config.validation, "privacy": config.privacy}
+        fields["lines"] = Lines.of(config).lines
         request = ValidateRequest.model_validate({**fields, "snapshot": snapshot})
         said["validate"] = ask(Action.VALIDATE, request)
         said["validate again"] = ask(Action.VALIDATE, request)

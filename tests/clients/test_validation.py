@@ -14,6 +14,7 @@ from clients.home import Home
 from clients.ingestion import ingest
 from clients.validation import validate
 from pipeline.language.config import Config
+from pipeline.language.lines import Lines
 from pipeline.language.protocol import CheckOutcome, IngestRequest, ValidateRequest
 from pipeline.language.settings.privacy import Privacy, RecordPrivacy
 from pipeline.language.settings.validation import ValidationConfig
@@ -39,8 +40,9 @@ def taken(home: Home, config: Config, frame: pd.DataFrame) -> str:
 def asked(
     home: Home, config: Config, snapshot: str, privacy: Privacy, checks: ValidationConfig | None = None
 ) -> tuple[CheckOutcome, ...]:
+    told = config.model_copy(update={"privacy": privacy, "validation": checks or config.validation})
     request = ValidateRequest(
-        contract=config.data, checks=checks or config.validation, privacy=privacy, snapshot=snapshot
+        contract=told.data, checks=told.validation, privacy=privacy, lines=Lines.of(told).lines, snapshot=snapshot
     )
     reply, blobs = validate(home, request, {})
     assert blobs == {}

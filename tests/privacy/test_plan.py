@@ -2,14 +2,13 @@
 
 import math
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privacy.accounting import Release, calibrate, epsilon_of
 from privacy.errors import PlanInvalid
-from privacy.plan import DPPlan, counts_release
+from privacy.plan import DPPlan
 
 
 @pytest.mark.parametrize(
@@ -106,11 +105,6 @@ def test_a_plan_spends_its_budget_and_no_more(epsilon: float, examples: int, bat
     assert plan.steps_per_round * plan.sampling_rate >= 2 - 1e-9
 
 
-def test_counts_release_is_calibrated() -> None:
-    assert 0.97 <= epsilon_of([counts_release(1.0, 1e-5)], 1e-5) <= 1.0
-    assert math.isinf(epsilon_of([counts_release(None, 0.0)], 1e-5))
-
-
 def test_no_release_costs_nothing_and_non_private_costs_everything() -> None:
     assert epsilon_of([], 1e-5) == 0
     plan = DPPlan.non_private(examples=100, expected_batch=10, epochs=1, rounds=1)
@@ -133,19 +127,3 @@ def test_delta_above_one_over_rows_and_no_rows_are_refused() -> None:
         DPPlan.record_level(delta=1e-5, examples=100, **{**shape, "clipping_norm": 0.0})  # type: ignore[arg-type]
     with pytest.raises(PlanInvalid, match="no noise"):
         calibrate(1e-6, 1e-9, 0.9, 100_000)
-
-
-@pytest.mark.parametrize("epsilon", [0.3, 1.0, 12.0])
-def test_discrete_counts_cost_what_their_own_noise_says(epsilon: float) -> None:
-    """Exact delta of a count with discrete Gaussian noise; as continuous noise it was up to four times the stated."""
-    delta = 1e-5
-    noise = counts_release(epsilon, delta).noise_multiplier
-
-    def exact(noise: float) -> float:
-        at = np.arange(-2000, 2001)
-        mass = np.exp(-(at.astype(float) ** 2) / (2 * noise**2))
-        mass /= mass.sum()
-        return float(np.maximum(mass[1:] - np.exp(epsilon) * mass[:-1], 0).sum())
-
-    assert exact(noise) <= delta
-    assert exact(noise * 0.98) > delta * 0.9, "and no more noise than that"

@@ -130,11 +130,11 @@ def test_noise_is_sized_for_the_smallest_honest_cohort() -> None:
     shares = NoiseShares.calibrated(epsilon=8.0, delta=1e-5, releases=11, clipping_norm=1.0, cohort=50, colluders=1)
     assert shares.honest == 49
     plan = DPPlan.client_level(epsilon=8.0, delta=1e-5, shares=shares, rounds=10, **SHAPE)
-    assert 7.9 <= epsilon_of([plan.run(), plan.evaluation()], 1e-5) <= 8.0
+    assert 7.9 <= epsilon_of([plan.run(), plan.round()], 1e-5) <= 8.0
 
     def if_present(part: float) -> float:
         fewer = replace(plan, noise_multiplier=plan.noise_multiplier * math.sqrt(part))
-        return epsilon_of([fewer.run(), fewer.evaluation()], 1e-5)
+        return epsilon_of([fewer.run(), fewer.round()], 1e-5)
 
     assert if_present(0.9) == pytest.approx(8.5, abs=0.1), "a tenth dropped out, unplanned for"
     assert if_present(0.5) == pytest.approx(12.3, abs=0.3), "half did: therefore nobody takes part below the cohort"
