@@ -68,6 +68,10 @@ def handler_of(action: Action) -> tuple[type[BaseModel], Handler]:
             from clients.validation import validate
 
             return protocol.ValidateRequest, validate
+        case Action.STATISTICS:
+            from clients.statistics import statistics
+
+            return protocol.StatisticsRequest, statistics
         case Action.PREPROCESS:
             from clients.preprocessing import preprocess
 

@@ -110,6 +110,10 @@ class Membership:
             )
         return shares.text
 
+    def purpose(self, generation: int) -> str:
+        """What the sums of a generation are for. Raises ProtocolError when the keys action did not come first."""
+        return str(self._listing(generation)["purpose"])
+
     def referred(self, purpose: str, ref: SumRef) -> Statement:
         """What a sum is said to be. Raises CohortTooSmall, PlanInvalid by this client's own policy, ProtocolError."""
         self.home.policy.permit_cohort(len(set(ref.clients)))

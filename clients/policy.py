@@ -21,7 +21,7 @@ from privacy.errors import (
 )
 from privacy.wire import Scheme
 
-ActionName = Literal["join", "keys", "ingest", "validate", "preprocess", "train", "evaluate", "reveal"]
+ActionName = Literal["join", "keys", "ingest", "validate", "statistics", "preprocess", "train", "evaluate", "reveal"]
 ACTIONS: tuple[ActionName, ...] = get_args(ActionName)
 
 

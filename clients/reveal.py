@@ -67,9 +67,12 @@ def _model(state: ExecutionState, request: RevealRequest, blobs: dict[str, bytes
 
 def _counts(state: ExecutionState, request: RevealRequest, blobs: dict[str, bytes]) -> bytes:
     if len(request.sums) != 1 or request.sums[0].round != 1:
-        raise ProtocolError("an evaluation has one sum", travels=True)
+        raise ProtocolError("a question has one sum", travels=True)
     (ref,) = request.sums
-    return state.open_counts(ref, blob(blobs, "sum-1"), "evaluate", request.count).astype("<i8").tobytes()
+    purpose = state.membership.purpose(ref.generation)
+    if purpose == "train":
+        raise ProtocolError("the group is for train, not for counts", travels=True)
+    return state.open_counts(ref, blob(blobs, "sum-1"), purpose, request.count).astype("<i8").tobytes()
 
 
 def _rounded(epsilon: float) -> float | None:

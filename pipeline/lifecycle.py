@@ -24,6 +24,7 @@ from pipeline.stages.evaluation import evaluation
 from pipeline.stages.ingestion import ingestion
 from pipeline.stages.preprocessing import preprocessing
 from pipeline.stages.registration import registration
+from pipeline.stages.statistics import statistics
 from pipeline.stages.training import training
 from pipeline.stages.validation import validation
 from pipeline.stages.values import Deployment, EvaluationReport, ModelVersion, TrainedModel, ValidationReport, Verdict
@@ -35,7 +36,11 @@ from pipeline.store.workspace import Workspace
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
-FREE = {"validation": "- nothing is asked", "preprocessing": "- bounds are declared"}
+FREE = {
+    "validation": "- nothing is asked",
+    "statistics": "- nothing is asked",
+    "preprocessing": "- bounds are declared",
+}
 """What is said of a stage that the budget has no line of."""
 
 Value = TypeVar("Value", bound=BaseModel)
@@ -62,6 +67,7 @@ def lifecycle_dag() -> Dag:
             enrolment,
             ingestion,
             validation,
+            statistics,
             preprocessing,
             training,
             evaluation,

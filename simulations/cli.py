@@ -59,6 +59,69 @@ def simulate(
         _run(settings, space, _part(settings, space, run, until), ask=ask, as_json=as_json)
 
 
+def statistics(
+    config: Annotated[Path, typer.Argument(help="Configuration; default: seven crash registries.")] = DEFAULT_CONFIG,
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting.")] = None,
+    workspace: Annotated[Path | None, typer.Option(help="Folder of artifacts, versions and simulated clients.")] = None,
+    of: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Show those of an earlier run, simulated or not."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """How the data of all clients together is distributed: noisy counts in one encrypted sum, and what follows.
+
+    Asked once and charged once (`statistics.epsilon_share`); a whole run of the same configuration uses them again.
+    """
+    from pipeline.host.environment import quiet_environment
+    from pipeline.language.configfile import load_config
+    from pipeline.lifecycle import Part
+    from pipeline.store.workspace import DEFAULT, Workspace
+    from privacy.errors import ConfigError
+
+    if of:
+        _show_statistics(Workspace.existing(workspace or DEFAULT), of, as_json=as_json)
+        return
+    settings = load_config(config, overrides or [])
+    if not settings.statistics.epsilon_share:
+        raise ConfigError(
+            "the configuration pays for no statistics",
+            remedy="Set statistics.epsilon_share, say to 0.3: --set statistics.epsilon_share=0.3",
+        )
+    space = Workspace(workspace or DEFAULT, settings.storage)
+    quiet_environment()
+    with space.locked():
+        _run(settings, space, Part(until="statistics"), ask=False, as_json=as_json)
+        metadata = space.metadata()
+        run = metadata.runs()[0].id
+        metadata.close()
+        _show_statistics(space, run, as_json=as_json)
+
+
+def _show_statistics(space: Workspace, run: str, *, as_json: bool) -> None:
+    from rich.console import Console
+
+    from pipeline.kinds import INSTALLED
+    from pipeline.reporting.distributions import figures, print_distributions
+    from pipeline.stages.values import StatisticsReport
+    from privacy.errors import NotFound
+
+    metadata = space.metadata()
+    try:
+        found = metadata.run(run)
+        executions = [one for one, _ in metadata.executions_of(found.id) if one.stage == "statistics"]
+        digest = metadata.output(executions[-1].id, "statistics_report") if executions else None
+    finally:
+        metadata.close()
+    if digest is None:
+        raise NotFound(f"run {run} has no statistics", remedy="Ask for them: sottovoce statistics CONFIG")
+    report = StatisticsReport.model_validate_json(space.artifacts().get(digest), context=INSTALLED)
+    if as_json:
+        print(json.dumps({"event": "Statistics", "run": found.id, "figures": figures(report)}), flush=True)
+    else:
+        print_distributions(report, Console(highlight=False, soft_wrap=True))
+
+
 def _part(settings: Config, space: Workspace, run: str | None, until: str | None) -> Part:
     """What is asked for, checked before Ray takes its seconds to start."""
     from pipeline.lifecycle import WHOLE, Part
@@ -146,3 +209,4 @@ def _print(report: Report, answer: dict[str, object] | None) -> None:
 def register(app: typer.Typer) -> None:
     """Add this room's commands."""
     app.command()(simulate)
+    app.command()(statistics)

@@ -16,7 +16,7 @@ from pipeline.language.protocol import (
     Action,
     Attempt,
     ClientName,
-    EvaluateReply,
+    CountsReply,
     RevealReply,
     RevealRequest,
     SumRef,
@@ -29,7 +29,7 @@ from privacy.layout import Layout
 from privacy.statement import Statement
 from privacy.sums import Adder
 
-Replies = TrainReply | EvaluateReply
+Replies = TrainReply | CountsReply
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Wanted:
     action: Action
     purpose: str
     round: int
-    reply: type[TrainReply] | type[EvaluateReply]
+    reply: type[TrainReply] | type[CountsReply]
     request: Callable[[ClientName, Attempt, bool], BaseModel]
     blobs: Callable[[ClientName, bool], Blobs]
     coefficients: Callable[[Layout], int]
@@ -123,7 +123,7 @@ class SecureSum:
             terms=wanted.terms,
             absent=tuple(sorted(set(attempt.cohort) - set(asked.clients))),
         )
-        shares = [answer.reply.noise for answer in asked.answers if isinstance(answer.reply, EvaluateReply)]
+        shares = [answer.reply.noise for answer in asked.answers if isinstance(answer.reply, CountsReply)]
         unreachable = tuple(failure.client for failure in failures if failure.code == UNREACHABLE)
         total = adder.total()
         return SealedSum(ref, total, lost, present=present, unreachable=unreachable, noise=math.hypot(*shares))

@@ -14,6 +14,7 @@ from pipeline.language.settings.privacy import ClientPrivacy, Privacy
 from pipeline.language.settings.registration import RegistrationConfig
 from pipeline.language.settings.serving import ServingConfig
 from pipeline.language.settings.simulation import SimulationConfig
+from pipeline.language.settings.statistics import StatisticsConfig
 from pipeline.language.settings.storage import StorageConfig
 from pipeline.language.settings.training import TrainingConfig
 from pipeline.language.settings.validation import ValidationConfig
@@ -28,6 +29,9 @@ class Config(Frozen):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of the model.")
     data: DataContract = Field(description="The data contract.")
     validation: ValidationConfig = Field(default_factory=ValidationConfig, description="Checks of each client's data.")
+    statistics: StatisticsConfig = Field(
+        default_factory=StatisticsConfig, description="How the data of all clients together is distributed."
+    )
     privacy: Privacy = Field(description="`none`, or the unit and budget of differential privacy.")
     encryption: EncryptionConfig = Field(default_factory=EncryptionConfig, description="Encrypted aggregation.")
     federation: FederationConfig = Field(default_factory=FederationConfig, description="Who has to take part.")
@@ -52,6 +56,12 @@ class Config(Frozen):
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
+        waiting = [name for name, column in self.data.columns.items() if column.unfitted]
+        if waiting and not self.statistics.epsilon_share:
+            raise ValueError(
+                f"column {', '.join(waiting)}: scale quantile needs edges; declare them, or have them asked of the "
+                "clients by statistics.epsilon_share above 0"
+            )
         self.model.fits(FeatureSpec.of(self.data).shape)
         self.registration.thresholds(self.data.task)
         return self

@@ -27,6 +27,15 @@ def validation_line(privacy: Privacy, data: DataContract, share: float) -> Line 
     return Line("validation", "everyone", share=share, touched=len(data.columns) + 2)
 
 
+def statistics_line(privacy: Privacy, question: Query, share: float) -> Line | None:
+    """How the training records are distributed; None: nobody asks."""
+    if share == 0:
+        return None
+    if isinstance(privacy, ClientPrivacy):
+        return Line("statistics", "client")
+    return Line("statistics", "training", share=share, norm=question.norm)
+
+
 def training_line(privacy: Privacy, training: TrainingConfig) -> Line:
     """Every round."""
     if isinstance(privacy, ClientPrivacy):
@@ -52,8 +61,10 @@ class Lines(Frozen):
     @classmethod
     def of(cls, config: Config) -> Lines:
         question = config.data.task.question(config.evaluation.bins)
+        statistics = config.statistics
         made = (
             validation_line(config.privacy, config.data, config.validation.epsilon_share),
+            statistics_line(config.privacy, config.data.distribution(statistics.bins), statistics.epsilon_share),
             training_line(config.privacy, config.training),
             evaluation_line(config.privacy, question),
         )

@@ -17,6 +17,7 @@ from pipeline.kinds import Frozen, codes_of
 from pipeline.language.settings.encryption import EncryptionConfig
 from pipeline.language.settings.evaluation import EvaluationConfig
 from pipeline.language.settings.privacy import Privacy
+from pipeline.language.settings.statistics import StatisticsConfig
 from pipeline.language.settings.training import TrainingConfig
 from pipeline.language.settings.validation import ValidationConfig
 from pipeline.learning.contract import DataContract
@@ -32,6 +33,7 @@ class Action(StrEnum):
     KEYS = "query.keys"
     INGEST = "query.ingest"
     VALIDATE = "query.validate"
+    STATISTICS = "query.statistics"
     PREPROCESS = "query.preprocess"
     TRAIN = "train"
     EVALUATE = "evaluate"
@@ -49,7 +51,7 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 LedgerHead = Digest
 """Keyed digest of the last row of a client's ledger."""
 
-Purpose = Literal["train", "evaluate"]
+Purpose = Literal["statistics", "train", "evaluate"]
 """What the sums of a group are for."""
 
 Printable = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
@@ -190,6 +192,21 @@ class AskedShares(Frozen):
     cohort: int = Field(ge=2, description="Fewest clients in any sum.")
 
 
+class StatisticsRequest(Frozen):
+    """Counts of each column by outcome, in the training rows of a snapshot."""
+
+    execution: ExecutionId
+    contract: DataContract
+    snapshot: Digest
+    statistics: StatisticsConfig
+    privacy: Privacy
+    lines: BudgetLines
+    shares: AskedShares | None = Field(description="At client level: the cohort's noise.")
+    attempt: Attempt
+    seen: LedgerHead | None = Field(description="The newest head of its ledger that this client published.")
+    code: Codes = Field(default_factory=_codes)
+
+
 class TrainRequest(Frozen):
     """One round. Blobs: `sum-<k>` for each sum, in order, and in the first round `initial`, float32 little-endian."""
 
@@ -237,7 +254,7 @@ class EvaluateRequest(Frozen):
     code: Codes = Field(default_factory=_codes)
 
 
-class EvaluateReply(Frozen):
+class CountsReply(Frozen):
     """Blob: `sealed`, the counts."""
 
     head: LedgerHead

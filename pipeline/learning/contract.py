@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from pipeline.kinds import Frozen
 from pipeline.learning.columns.column import Column
+from pipeline.learning.queries.statistics import Statistics
 from pipeline.learning.tasks.task import Task
 
 
@@ -62,6 +63,12 @@ class DataContract(Frozen):
                 yield f"it uses the column {name}"
             elif column.declared != self.columns[name].declared:
                 yield f"it declares the column {name} otherwise"
+
+    def distribution(self, fine: int) -> Statistics:
+        """The question how the columns are distributed, in the order of their names: how a run lists them is no part of
+        it."""
+        columns = dict(sorted(self.columns.items()))
+        return Statistics(columns=columns, groups=tuple(self.task.group_names), fine=fine)
 
     def example(self) -> dict[str, float | str]:
         """One row made from the declarations alone."""

@@ -64,7 +64,8 @@ class Report(Frozen):
             metrics=outcome.version.metrics,
             errors={name: evaluation.errors[name] for name in outcome.version.metrics},
             clients=len(evaluation.clients),
-            sums=1 + sum(1 for clients in outcome.model.rounds.values() if clients),
+            sums=sum(line.purpose in ("statistics", "evaluation") for line in outcome.version.privacy.lines)
+            + sum(1 for clients in outcome.model.rounds.values() if clients),
             privacy=outcome.version.privacy,
             epsilon={
                 client: ClientEpsilon(

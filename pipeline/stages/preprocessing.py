@@ -1,4 +1,4 @@
-"""preprocessing: every client turns its snapshot into feature matrices by the declared spec."""
+"""preprocessing: every client turns its snapshot into feature matrices by one spec."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pipeline.federation.clients import Clients
 from pipeline.language.protocol import Action, PreprocessReply, PreprocessRequest
 from pipeline.learning.contract import DataContract
 from pipeline.learning.features import FeatureSpec
-from pipeline.stages.values import Cohort, FeatureSet, ValidationReport
+from pipeline.stages.values import Cohort, FeatureSet, StatisticsReport, ValidationReport
 
 
 @stage(produces="feature_set", place="clients", asks=(Action.PREPROCESS,))
@@ -15,11 +15,12 @@ def preprocessing(
     clients: Clients,
     cohort: Cohort,
     validation_report: ValidationReport,
+    statistics_report: StatisticsReport,
     data: DataContract,
 ) -> FeatureSet:
     """Raises CohortTooSmall."""
     clients.meet(cohort.public_keys)
-    spec = FeatureSpec.of(data)
+    spec = statistics_report.fitted(FeatureSpec.of(data))
     passed = validation_report.passed
     asked = clients.ask(
         Action.PREPROCESS,

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 from pydantic import Field
 
 from pipeline.kinds import Frozen
 from pipeline.language.protocol import Action, CheckOutcome, ClientName, CodeDigest
 from pipeline.learning.features import FeatureSpec
-from pipeline.learning.queries.query import Query
+from pipeline.learning.queries.query import Measured, Query
+from pipeline.learning.queries.statistics import Statistics
 from privacy.budget import Line
 from privacy.plan import Unit
 
@@ -59,6 +61,33 @@ class ValidationReport(Frozen):
 
     outcomes: dict[ClientName, tuple[CheckOutcome, ...]]
     passed: dict[ClientName, str] = Field(description="Snapshots of the clients without a FAIL.")
+
+
+class StatisticsReport(Frozen):
+    """How the columns are distributed over the training rows of all clients together; empty where nobody asked."""
+
+    clients: tuple[ClientName, ...] = ()
+    question: Statistics | None = Field(None, description="What was counted.")
+    counts: tuple[int, ...] = Field((), description="Summed, possibly noisy numbers, as the question has them.")
+    noise: float = Field(0.0, description="Deviation of the noise in each.")
+    spent: dict[ClientName, float | None] = Field(default_factory=dict)
+    lifetime: dict[ClientName, float | None] = Field(
+        default_factory=dict, description="Epsilon of each client's ledger afterwards."
+    )
+
+    def fitted(self, spec: FeatureSpec) -> FeatureSpec:
+        """The spec with what its columns waited for: declarations stay what they are."""
+        if self.question is None:
+            return spec
+        found = self.question.fitted(np.array(self.counts, dtype=np.int64))
+        columns = {name: found[name] if column.unfitted else column for name, column in spec.columns.items()}
+        return spec.model_copy(update={"columns": columns})
+
+    def measured(self) -> dict[str, Measured]:
+        """What follows from the counts, each with its error."""
+        if self.question is None:
+            return {}
+        return self.question.read(np.array(self.counts, dtype=np.int64), self.noise)
 
 
 class FeatureSet(Frozen):

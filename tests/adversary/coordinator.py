@@ -23,7 +23,7 @@ from pipeline.language.packing import pack, unpack
 from pipeline.language.protocol import (
     Action,
     Attempt,
-    EvaluateReply,
+    CountsReply,
     EvaluateRequest,
     IngestReply,
     IngestRequest,
@@ -34,6 +34,7 @@ from pipeline.language.protocol import (
     Purpose,
     RevealReply,
     RevealRequest,
+    StatisticsRequest,
     SumRef,
     TrainReply,
     TrainRequest,
@@ -181,6 +182,17 @@ class Coordinator:
         blobs = {f"sum-{ref.round}": sealed for ref, sealed in sums}
         return self.ask(name, Action.TRAIN, request, TrainReply, {**blobs, "initial": self.initial})[1]["sealed"]
 
+    def statistics_request(self, execution: str, name: str, cohort: Sequence[str], **changes: Any) -> StatisticsRequest:
+        asked = self._asked(execution, name, cohort)
+        own = {key: asked[key] for key in ("execution", "privacy", "shares", "lines", "attempt", "seen")}
+        own |= {"contract": self.config.data, "snapshot": self.snapshots[name], "statistics": self.config.statistics}
+        return StatisticsRequest.model_validate({**own, **changes})
+
+    def statistics(self, execution: str, name: str, cohort: Sequence[str], **changes: Any) -> bytes:
+        """A client's sealed statistics."""
+        request = self.statistics_request(execution, name, cohort, **changes)
+        return self.ask(name, Action.STATISTICS, request, CountsReply)[1]["sealed"]
+
     def evaluate_request(self, execution: str, name: str, cohort: Sequence[str], **changes: Any) -> EvaluateRequest:
         own = {"evaluation": self.config.evaluation, "basis": self.basis}
         return EvaluateRequest.model_validate({**self._asked(execution, name, cohort), **own, **changes})
@@ -188,7 +200,7 @@ class Coordinator:
     def evaluate(self, execution: str, name: str, cohort: Sequence[str], **changes: Any) -> bytes:
         """A client's sealed counts."""
         request = self.evaluate_request(execution, name, cohort, **changes)
-        return self.ask(name, Action.EVALUATE, request, EvaluateReply, {"weights": self.initial})[1]["sealed"]
+        return self.ask(name, Action.EVALUATE, request, CountsReply, {"weights": self.initial})[1]["sealed"]
 
     def add(
         self, terms: Terms, number: int, uploads: Mapping[str, bytes], cohort: Sequence[str], agreed_on: str

@@ -119,7 +119,7 @@ def test_an_honest_run_goes_on_under_a_new_key(liar: Coordinator) -> None:
 
 def test_a_key_for_one_purpose_opens_nothing_else(liar: Coordinator) -> None:
     ref, honest = made(liar, "train")
-    with pytest.raises(Refused, match="the group is for train, not for evaluate"):
+    with pytest.raises(Refused, match="the group is for train, not for counts"):
         liar.reveal("east", "e1", "counts", [(ref, honest)])
     with pytest.raises(Refused, match="the group is for train, not for evaluate"):
         liar.evaluate("e1", "east", NAMES)

@@ -13,6 +13,7 @@ from clients.home import Home
 from pipeline.language.lines import Lines
 from pipeline.language.protocol import SumRef
 from pipeline.language.settings.privacy import RecordPrivacy
+from pipeline.language.settings.statistics import StatisticsConfig
 from privacy.accounting import epsilon_of
 from privacy.keys import Identity
 from privacy.plan import DPPlan
@@ -300,3 +301,31 @@ def test_lines_that_are_left_out_are_charged_when_they_are_asked(generous: Coord
     assert checks.share is not None
     assert before == pytest.approx(checks.share * privacy.epsilon, rel=0.02)
     assert generous.home("east").ledger.spent() > privacy.epsilon * 1.02
+
+
+def test_statistics_are_the_contract_s_and_paid_for(dataset: Path, tmp_path: Path) -> None:
+    """Not for another share, not of more bins than were priced otherwise, not twice, not of what an owner forbids."""
+    config = configured(dataset, statistics__epsilon_share=0.3)
+    liar = Coordinator(homes_for(config, tmp_path / "clients"), config)
+    liar.prepare()
+    names = sorted(liar.homes)
+    liar.group("s1", "statistics", names)
+    checks, paid, training, evaluation = Lines.of(config).lines
+    for changes, told in (
+        ({"lines": (checks, training, evaluation)}, "not what the budget"),
+        ({"lines": (replace(paid, norm=1e-6), training)}, "not what the budget"),
+        ({"lines": (replace(paid, reads="held-out"), training)}, "not what the budget"),
+        ({"statistics": StatisticsConfig(epsilon_share=0.1)}, "not what the budget"),
+        ({"statistics": StatisticsConfig()}, "does not pay for"),
+    ):
+        with pytest.raises(Refused, match=told):
+            liar.statistics("s1", "east", names, **changes)
+    assert not [row for row in liar.home("east").ledger.rows() if row.kind == "reserve"]
+    first = liar.statistics("s1", "east", names)
+    assert first == liar.statistics("s1", "east", names), "the same again, and nothing charged"
+    with pytest.raises(Refused, match="charged and then interrupted"):
+        liar.statistics("s1", "east", names, statistics=StatisticsConfig(epsilon_share=0.3, bins=8))
+    grant(liar, "west", forbidden_columns=("age",))
+    with pytest.raises(Refused, match="column age may not be used"):
+        liar.statistics("s1", "west", names)
+    assert [row.id for row in liar.home("east").ledger.rows() if row.kind == "reserve"] == ["s1/statistics/1"]

@@ -23,7 +23,7 @@ from pipeline.language.packing import pack
 from pipeline.language.protocol import Action, JoinRequest, PreprocessRequest, ValidateRequest, own_version
 from pipeline.language.protocol import IngestRequest as Ingest
 from tests.adversary.coordinator import Coordinator
-from tests.support import homes_for
+from tests.support import configured, homes_for
 
 Table = Callable[[pd.DataFrame], pd.DataFrame]
 
@@ -104,6 +104,8 @@ def walk(folder: Path, config: Config, change: Table | None, monkeypatch: pytest
         request = ValidateRequest.model_validate({**fields, "snapshot": snapshot})
         said["validate"] = ask(Action.VALIDATE, request)
         said["validate again"] = ask(Action.VALIDATE, request)
+        liar.group("s1", "statistics", names)
+        said["statistics"] = ask(Action.STATISTICS, liar.statistics_request("s1", "east", names))
         said["keys"] = ask(Action.KEYS, liar.keys_request("f1", names, leader="east"))
         terms = liar.group("e1", "train", names)
         first = {"initial": liar.initial}
@@ -125,8 +127,9 @@ def walk(folder: Path, config: Config, change: Table | None, monkeypatch: pytest
 
 
 def test_what_is_not_charged_depends_on_nothing_but_what_the_owner_fixed(
-    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    config = configured(dataset, statistics__epsilon_share=0.3)
     homes_for(config, tmp_path / "as-it-is")
     said: dict[str, dict[str, Any]] = {}
     for number, (what, change) in enumerate([("as it is", None), *TABLES.items()]):
@@ -139,7 +142,12 @@ def test_what_is_not_charged_depends_on_nothing_but_what_the_owner_fixed(
             )
         said[what] = walk(folder, config, change, monkeypatch)
     expected = said.pop("as it is")
-    assert {action for action, (_, charged) in expected.items() if charged} >= {"validate", "train", "evaluate"}
+    assert {action for action, (_, charged) in expected.items() if charged} >= {
+        "validate",
+        "statistics",
+        "train",
+        "evaluate",
+    }
     for what, of in said.items():
         for action, (reply, charged) in of.items():
             told, cost = expected[action]
@@ -156,6 +164,7 @@ def test_every_action_is_walked() -> None:
         "KEYS",
         "INGEST",
         "VALIDATE",
+        "STATISTICS",
         "PREPROCESS",
         "TRAIN",
         "EVALUATE",

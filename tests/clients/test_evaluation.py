@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clients.evaluation import ONE_CLIENT, of_one_client
+from clients.asking import ONE_CLIENT, of_one_client
 from clients.execution import ExecutionState
 from clients.preprocessing import find_features
 from pipeline.language.packing import weights_from

@@ -210,8 +210,9 @@ def test_a_part_says_that_the_run_is_not_at_its_end(federation: Federation) -> N
     metadata.close()
 
 
-def test_a_stage_asks_what_it_declares_and_nothing_else(federation: Federation) -> None:
+def test_a_stage_asks_what_it_declares_and_nothing_else(dataset: Path, tmp_path: Path) -> None:
     """Its key holds the code of these handlers only."""
+    federation = Federation(tmp_path, configured(dataset, statistics__epsilon_share=0.3))
     for name, stage in lifecycle_dag().stages.items():
         federation.work(Part(RUN, name))
         asked = {kind for _, kind in federation.grid.sent} - {"query.join"}

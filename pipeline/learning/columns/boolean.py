@@ -64,6 +64,9 @@ class Boolean(Words):
         known = {**dict.fromkeys(yes, TRUE), **dict.fromkeys(no, FALSE), "": MISSING}
         return np.fromiter((known.get(text, OTHER) for text in texts(values)), dtype=np.int64, count=len(values))
 
+    def bin_names(self, fine: int) -> list[str]:
+        return ["true", "false", "(missing)", "(any other)"]
+
     def accepted(self, value: Any) -> str:
         if value is None:
             return ""

@@ -28,3 +28,7 @@ class Bounded(Column, ABC):
     @property
     def ranking(self) -> int:
         return CELLS
+
+    def bins(self, fine: int) -> int:
+        """As many between the bounds, one for what breaks them, one for what is missing."""
+        return fine + 2

@@ -65,6 +65,9 @@ class Categorical(Words):
     def counted(self, values: pd.Series) -> Integers:
         return _places(self._sorted, values)
 
+    def bin_names(self, fine: int) -> list[str]:
+        return [*self._sorted, "(any other)"]
+
     @property
     def json_schema(self) -> dict[str, object]:
         return {"type": "string", "enum": list(self.categories)}

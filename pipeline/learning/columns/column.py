@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.kinds import Kind
-from privacy.noise import Integers
+from privacy.noise import Floats, Integers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,6 +88,32 @@ class Column(Kind):
     @abstractmethod
     def counted(self, values: pd.Series) -> Integers:
         """The cell of each row."""
+
+    # -- what a statistic of it counts; finer than a check, where its values have an order ----------------------------
+    def bins(self, fine: int) -> int:
+        """Bins of its distribution; a row is in one of them. fine: how many to divide a range into."""
+        return self.cells
+
+    def binned(self, values: pd.Series, fine: int) -> Integers:
+        """The bin of each row."""
+        return self.counted(values)
+
+    def bin_names(self, fine: int) -> list[str]:
+        """What each bin holds, in words."""
+        return [str(cell) for cell in range(self.cells)]
+
+    def edges_of(self, fine: int) -> Floats | None:
+        """Edges [fine + 1] of the first bins; None: they are names."""
+        return None
+
+    @property
+    def unfitted(self) -> bool:
+        """Whether its encoding waits for its distribution over all clients."""
+        return False
+
+    def fitted(self, counts: Floats) -> Self:
+        """The column with all that its encoding needs. counts: [bins], noisy, of the bins that `edges_of` divides."""
+        return self
 
     @abstractmethod
     def accepted(self, value: Any) -> Any:

@@ -57,6 +57,9 @@ class Hashed(Words):
         known = {text: self._bucket(text) for text in set(said)}
         return np.fromiter((known[text] for text in said), dtype=np.int64, count=len(said))
 
+    def bin_names(self, fine: int) -> list[str]:
+        return [*(f"bucket {number}" for number in range(self.buckets)), "(missing)"]
+
     @property
     def usual(self) -> str:
         return "name" if self.example is None else text_of(self.example)

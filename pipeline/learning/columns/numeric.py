@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -12,10 +13,14 @@ from pydantic import Field, model_validator
 from pipeline.learning.cells import numbers
 from pipeline.learning.columns.bounded import CELLS, Bounded
 from pipeline.learning.columns.column import Matrix
-from privacy.noise import Integers
+from pipeline.learning.columns.scaling import LEVELS, Scale, grid, quantiles, scaled
+from privacy.errors import PlanInvalid
+from privacy.noise import Floats, Integers
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Bools = npt.NDArray[np.bool_]
 
 
 class Numeric(Bounded):
@@ -25,6 +30,17 @@ class Numeric(Bounded):
     low: float = Field(description="Smallest value; smaller ones are clipped and warned about.")
     high: float = Field(description="Largest value; larger ones are clipped and warned about.")
     unknown: tuple[float, ...] = Field((), description="Codes that stand for an unknown value.")
+    scale: Scale = Field(
+        "linear",
+        description="How it becomes a number from 0 to 1: evenly between the bounds; by the logarithm of the distance "
+        "from `low` (amounts, counts); or by the share of records below it.",
+    )
+    edges: tuple[float, ...] = Field(
+        (),
+        max_length=1001,
+        description="Of scale quantile: values from `low` to `high` that divide the records evenly. None: they are "
+        "asked of the clients, as `statistics` pays for.",
+    )
     example: float | None = Field(None, description="A value for documentation and the first prediction.")
 
     dtype: ClassVar[Literal["float64"]] = "float64"
@@ -33,6 +49,14 @@ class Numeric(Bounded):
     def _ordered(self) -> Self:
         if not self.low < self.high:
             raise ValueError(f"expected low < high, got {self.low} and {self.high}")
+        if self.edges and self.scale != "quantile":
+            raise ValueError(f"edges are those of scale quantile, not of {self.scale}")
+        if self.edges:
+            steps = np.diff(self.edges)
+            if not (np.isfinite(self.edges).all() and (steps >= 0).all() and steps.any()):
+                raise ValueError("expected edges that rise, at least two of them apart")
+            if not self.low <= self.edges[0] <= self.edges[-1] <= self.high:
+                raise ValueError(f"expected edges from {self.low} to {self.high}")
         return self
 
     @property
@@ -48,19 +72,53 @@ class Numeric(Bounded):
 
     def encoded(self, values: pd.Series) -> Matrix:
         """The scaled value, 0 when it is unknown; and whether it is."""
+        if self.unfitted:
+            raise PlanInvalid(
+                "a column of scale quantile has no edges yet", remedy="Declare them, or ask for statistics."
+            )
         raw = numbers(values)
         unknown = ~np.isfinite(raw) | np.isin(raw, self.unknown)
         inside = np.clip(np.where(unknown, self.low, raw), self.low, self.high)
-        scaled = (inside - self.low) / (self.high - self.low)
-        return np.stack([np.where(unknown, 0.0, scaled), unknown], axis=1).astype(np.float32)
+        found = scaled(inside, self.low, self.high, self.scale, self.edges)
+        return np.stack([np.where(unknown, 0.0, found), unknown], axis=1).astype(np.float32)
 
     def counted(self, values: pd.Series) -> Integers:
+        raw, missing, inside = self._read(values)
+        even = (np.where(inside, raw, self.low) - self.low) / (self.high - self.low)
+        cell = np.minimum((even * CELLS).astype(np.int64), CELLS - 1)
+        return np.where(missing, CELLS + 1, np.where(inside, cell, CELLS))
+
+    def binned(self, values: pd.Series, fine: int) -> Integers:
+        raw, missing, inside = self._read(values)
+        edges = self.edges_of(fine)
+        place = np.searchsorted(edges, np.where(inside, raw, self.low), side="right") - 1
+        return np.where(missing, fine + 1, np.where(inside, np.clip(place, 0, fine - 1), fine)).astype(np.int64)
+
+    def bin_names(self, fine: int) -> list[str]:
+        told = [f"{edge:.6g}" for edge in self.edges_of(fine)]
+        return [*(f"{low} to {high}" for low, high in pairwise(told)), "(out of bounds)", "(missing)"]
+
+    def edges_of(self, fine: int) -> Floats:
+        return grid(self.low, self.high, fine, self.scale)
+
+    @property
+    def unfitted(self) -> bool:
+        return self.scale == "quantile" and not self.edges
+
+    def fitted(self, counts: Floats) -> Self:
+        """Edges that divide the counted records evenly, where none are declared."""
+        if not self.unfitted:
+            return self
+        inner = quantiles(self.edges_of(len(counts)), counts, np.linspace(0.0, 1.0, LEVELS + 1)[1:-1])
+        edges = [self.low, *(float(f"{edge:.6g}") for edge in inner), self.high]
+        edges = np.maximum.accumulate(np.clip(edges, self.low, self.high)).tolist()
+        return self.model_copy(update={"edges": tuple(edges)})
+
+    def _read(self, values: pd.Series) -> tuple[Floats, Bools, Bools]:
+        """The numbers, which of them are missing, and which are within the bounds."""
         raw = numbers(values)
         missing = np.isnan(raw) & bool(self.unknown) | np.isin(raw, self.unknown)
-        inside = (raw >= self.low) & (raw <= self.high)
-        scaled = (np.where(inside, raw, self.low) - self.low) / (self.high - self.low)
-        cell = np.minimum((scaled * CELLS).astype(np.int64), CELLS - 1)
-        return np.where(missing, CELLS + 1, np.where(inside, cell, CELLS))
+        return raw, missing, (raw >= self.low) & (raw <= self.high)
 
     def accepted(self, value: Any) -> float:
         if value is None:

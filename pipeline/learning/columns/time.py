@@ -91,11 +91,20 @@ class Time(Bounded):
         return np.stack(columns, axis=1).astype(np.float32)
 
     def counted(self, values: pd.Series) -> Integers:
+        return self.binned(values, CELLS)
+
+    def binned(self, values: pd.Series, fine: int) -> Integers:
         said = texts(values)
         scaled = self._scaled([self._moment(text) for text in said])
         inside = (scaled >= 0) & (scaled <= 1)
-        cell = np.minimum((np.where(inside, scaled, 0.0) * CELLS).astype(np.int64), CELLS - 1)
-        return np.where(said == "", CELLS + 1, np.where(inside, cell, CELLS)).astype(np.int64)
+        cell = np.minimum((np.where(inside, scaled, 0.0) * fine).astype(np.int64), fine - 1)
+        return np.where(said == "", fine + 1, np.where(inside, cell, fine)).astype(np.int64)
+
+    def bin_names(self, fine: int) -> list[str]:
+        low, high = self._bounds
+        starts = [low + (high - low) * number / fine for number in range(fine)]
+        told = [datetime.datetime.fromtimestamp(start, self._place).isoformat(timespec="minutes") for start in starts]
+        return [*(f"from {start}" for start in told), "(out of bounds)", "(missing)"]
 
     def accepted(self, value: Any) -> str:
         if value is None:

@@ -6,11 +6,14 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pipeline.kinds import Kind
 from pipeline.learning.columns.column import Matrix
 from privacy.noise import Floats, Integers
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Measured(NamedTuple):
@@ -22,9 +25,12 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class Rows:
-    """The records that a question is about. targets: float32 [rows], NaN where the record has none."""
+    """The records that a question is about. targets: float32 [rows], NaN where the record has none. frame,
+    groups: the raw rows and the group of outcomes that each is in, where the question is about those."""
 
     targets: Matrix
+    frame: pd.DataFrame | None = None
+    groups: Integers | None = None
 
 
 class Query(Kind):
@@ -38,6 +44,7 @@ class Query(Kind):
         "scores": "pipeline.learning.queries.scores:Scores",
         "confusion": "pipeline.learning.queries.confusion:Confusion",
         "residuals": "pipeline.learning.queries.residuals:Residuals",
+        "statistics": "pipeline.learning.queries.statistics:Statistics",
     }
 
     @property

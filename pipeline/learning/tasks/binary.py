@@ -80,6 +80,14 @@ class Binary(Task):
         return 2
 
     @property
+    def group_names(self) -> list[str]:
+        return [f"not {self._yes}", self._yes]
+
+    @property
+    def _yes(self) -> str:
+        return f"{self.column}={' or '.join(self.positive)}"
+
+    @property
     def broken(self) -> int | None:
         """What is not positive is negative."""
         return None

@@ -103,6 +103,10 @@ class Classes(Task):
         return len(self.classes) + 1
 
     @property
+    def group_names(self) -> list[str]:
+        return [*(f"{self.column}={name}" for name in self.classes), f"{self.column} is anything else"]
+
+    @property
     def broken(self) -> int | None:
         """What was not declared."""
         return len(self.classes)

@@ -110,6 +110,15 @@ class Regression(Task):
         return 3
 
     @property
+    def group_names(self) -> list[str]:
+        middle = f"{(self.low + self.high) / 2:g}"
+        return [
+            f"{self.column} up to {middle}",
+            f"{self.column} above {middle}",
+            f"{self.column} out of bounds or none",
+        ]
+
+    @property
     def broken(self) -> int | None:
         return 2
 

@@ -92,6 +92,11 @@ class Task(Kind):
 
     @property
     @abstractmethod
+    def group_names(self) -> list[str]:
+        """What they are called."""
+
+    @property
+    @abstractmethod
     def broken(self) -> int | None:
         """The group of what breaks the declaration; None: nothing can."""
 

@@ -27,6 +27,8 @@ from pipeline.learning.columns.tokens import Tokens
 EVERY: list[Column] = [
     Numeric(kind="numeric", low=-2, high=7, unknown=(9.0,)),
     Numeric(kind="numeric", low=0, high=1, example=0.25),
+    Numeric(kind="numeric", low=-3, high=7, scale="log"),
+    Numeric(kind="numeric", low=-4, high=7, scale="quantile", edges=(-4, 0, 0, 0, 1, 7)),
     Categorical(kind="categorical", categories=("medical", "1", "true")),
     Categorical.model_validate({"kind": "categorical", "categories": [1, 2, 3], "example": 2}),
     Hashed(kind="hashed", buckets=5),
@@ -93,6 +95,11 @@ def test_what_becomes_of_a_cell_depends_on_that_cell_alone(column: Column, cells
     for number, cell in enumerate(cells):
         assert np.array_equal(column.encoded(series([cell]))[0], together[number])
         assert column.counted(series([cell]))[0] == counts[number]
+    binned = column.binned(series(cells), 7)
+    assert ((binned >= 0) & (binned < column.bins(7))).all()
+    assert len(column.bin_names(7)) == column.bins(7)
+    for number, cell in enumerate(cells):
+        assert column.binned(series([cell]), 7)[0] == binned[number]
 
 
 @kinds
