@@ -11,7 +11,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 run: .venv/installed
 	$(BIN)/sottovoce simulate --ask
 
-# What needs neither Ray nor another process, on two cores; then the rest, one test after the other.
+# What needs neither Ray nor another process, on two cores; then the rest, one file after the other on each of them:
+# processes wait for one another more than they compute.
 QUICK := not processes and not whole and not soak
 ALONE := not processes and not soak
 SLOW := processes and not soak
@@ -21,7 +22,7 @@ check: .venv/installed-dev lint
 
 test: .venv/installed-dev lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "$(ALONE)" --cov-report= --cov-fail-under=0
-	$(BIN)/pytest -m "$(SLOW)" --cov-append
+	$(BIN)/pytest -n 2 --dist loadfile -m "$(SLOW)" --cov-append
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

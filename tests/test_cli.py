@@ -41,11 +41,17 @@ def config(place: Path) -> Path:
 
 
 def ray_processes() -> set[int]:
-    names = ("raylet", "gcs_server", "ray::")
+    """Of everybody but the workers that run other tests beside this one; what outlived its parent is nobody's."""
+    names, others = ("raylet", "gcs_server", "ray::"), set[int]()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        for worker in psutil.Process(os.getppid()).children():
+            if worker.pid != os.getpid():
+                others |= {process.pid for process in worker.children(recursive=True)}
     return {
         process.pid
         for process in psutil.process_iter(["name", "cmdline", "status"])
         if process.info["status"] != psutil.STATUS_ZOMBIE
+        and process.pid not in others
         and any(name in " ".join(process.info["cmdline"] or [process.info["name"] or ""]) for name in names)
     }
 
