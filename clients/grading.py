@@ -52,6 +52,8 @@ def graded(counts: CheckCounts, limits: ValidationConfig) -> Iterator[CheckOutco
     for name, column in counts.contract.columns.items():
         if (broken := column.broken) is not None:
             yield _declared(counts, name, column, broken, limits)
+        if (lacking := column.lacking) is not None:
+            yield _missing(counts, name, lacking, limits)
     yield from _outcomes(counts, limits)
     copies, error = _share(counts.copies, counts.rows), counts.deviation(1)
     yield _outcome("duplicates", _over(copies, error, limits.duplicates, "warn"), None, copies, error)
@@ -65,6 +67,13 @@ def _declared(counts: CheckCounts, name: str, column: Column, broken: int, limit
     bad = _share(float(counts.tables[name][:, broken].sum()), counts.rows)
     error = counts.deviation(counts.contract.task.groups)
     return _broken(column.breaks, name, bad, error, limits)
+
+
+def _missing(counts: CheckCounts, name: str, lacking: int, limits: ValidationConfig) -> CheckOutcome:
+    """A column that says hardly anything is, more often than not, one that could not be read."""
+    share = _share(float(counts.tables[name][:, lacking].sum()), counts.rows)
+    error = counts.deviation(counts.contract.task.groups)
+    return _outcome("missing", _over(share, error, limits.missing, "fail"), name, share, error)
 
 
 def _broken(breaks: str, name: str, bad: float, error: float, limits: ValidationConfig) -> CheckOutcome:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from clients.home import Home
 from clients.places import basis_of_places, places
-from clients.sources.source import Source
+from clients.sources.source import LEFT_OUT, Source
 from pipeline.host.files import read_json, write_atomically
 from pipeline.language.packing import Blobs
 from pipeline.language.protocol import IngestReply, IngestRequest
@@ -44,6 +44,8 @@ def ingest(home: Home, request: IngestRequest, blobs: Blobs) -> tuple[IngestRepl
     home.policy.permit_rows(contract.min_rows)
     epoch = home.snapshots.refresh()
     source = home.policy.source.read()
+    if LEFT_OUT in source.attrs:
+        home.log(f"left out: {source.attrs[LEFT_OUT]}")
     if home.snapshots.refresh() != epoch:
         raise home.snapshots.outdated()
     check_columns(source, contract)

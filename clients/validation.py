@@ -52,7 +52,9 @@ class Question:
         """Of all that the counts depend on beside the snapshot: declarations, and no limits."""
         asked = [[name, column.declared] for name, column in self.columns]
         whom = ["one a person"] if self.one_a_person else []
-        return hashlib.sha256(json.dumps([CELLS, asked, self.contract.task.declared, *whom]).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps([CELLS, self.contract.task.groups, asked, self.contract.task.declared, *whom]).encode()
+        ).hexdigest()
 
     def count(self, home: Home, snapshot: str) -> Integers:
         """Exact counts of the snapshot: one record adds one to one count of each column, to that of its group of

@@ -6,7 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from privacy.errors import ConfigError, SourceMissing
+from clients.sources.csv import Csv
+from clients.sources.parquet import Parquet
+from clients.sources.source import Source
+from privacy.errors import ConfigError, ContractViolated, SourceMissing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,18 +35,16 @@ def dataset_path(name: str) -> Path:
 
 
 def load_dataset(name: str) -> pd.DataFrame:
-    """The table, one row a record. Raises SourceMissing, ConfigError."""
-    import pandas as pd
-
+    """The table, one row a record, as a client would read it. Raises SourceMissing, ConfigError."""
     path = dataset_path(name)
     if name == FARS:
         return _read_keel(path)
+    source: Source = Parquet(path=path) if path.suffix == ".parquet" else Csv(path=path)
     try:
-        return (
-            pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str, keep_default_na=False)
-        )
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"{path.name} is not a readable table: {str(error).splitlines()[0]}") from None
+        source.check()
+        return source.read()
+    except ContractViolated as error:
+        raise ConfigError(error.cause, remedy=error.remedy) from None
 
 
 def _fars_path() -> Path:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
 from pipeline.language.settings.simulation import SimulationConfig
+from pipeline.learning.cells import text_of, texts
 from privacy.errors import ConfigError
+
+TOLD = 20
+"""Values that are told, at most."""
 
 
 def partition(frame: pd.DataFrame, config: SimulationConfig) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -24,13 +29,24 @@ def partition(frame: pd.DataFrame, config: SimulationConfig) -> Iterator[tuple[s
             f"simulation.partition_by: the data set has no column {config.partition_by}",
             remedy=f"Its columns: {', '.join(map(str, frame.columns))}.",
         )
-    values = frame[config.partition_by].astype(str)
-    groups = config.partitions or {client_name(value): (value,) for value in sorted(values.unique())}
+    values = pd.Series(texts(frame[config.partition_by]), index=frame.index)
+    if without := int((values == "").sum()):
+        raise ConfigError(
+            f"simulation.partition_by: {without} rows say nothing in {config.partition_by}",
+            remedy="Complete that column, or take those rows out.",
+        )
+    declared = {name: tuple(map(text_of, members)) for name, members in (config.partitions or {}).items()}
+    groups = declared or _named(sorted(values.unique()))
     claimed = [value for members in groups.values() for value in members]
     if twice := sorted({value for value in claimed if claimed.count(value) > 1}):
         raise ConfigError(f"simulation.partitions: claimed twice: {', '.join(twice)}")
     if len(groups) < 2:
         raise ConfigError("simulation.partitions: at least two clients are needed")
+    if unknown := sorted(set(claimed) - set(values)):
+        raise ConfigError(
+            f"simulation.partitions: no row has {', '.join(unknown)} in {config.partition_by}",
+            remedy=f"What occurs there: {', '.join(sorted(values.unique())[:TOLD])}.",
+        )
     for name in sorted(groups):
         yield name, frame[values.isin(groups[name])].reset_index(drop=True)
 
@@ -41,6 +57,15 @@ def _evenly(frame: pd.DataFrame, clients: int) -> Iterator[tuple[str, pd.DataFra
     width = len(str(clients - 1))
     for number, rows in enumerate(np.array_split(order, clients)):
         yield f"client-{number:0{width}}", frame.iloc[np.sort(rows)].reset_index(drop=True)
+
+
+def _named(values: list[str]) -> dict[str, tuple[str, ...]]:
+    """A client for each value. Where two would have one name, each carries a digest of its value: none is lost."""
+    plain = [client_name(value) for value in values]
+    return {
+        name if plain.count(name) == 1 else f"{name[:50]}-{hashlib.sha256(value.encode()).hexdigest()[:8]}": (value,)
+        for name, value in zip(plain, values, strict=True)
+    }
 
 
 def client_name(value: str) -> str:

@@ -118,8 +118,10 @@ def new(
 def _files(name: str, columns: list[str], outcome: str, table: Path | None) -> Iterator[tuple[str, str]]:
     if not columns:
         raise ConfigError("the table has no column beside the one to predict")
-    positive = '["yes"]   # EDIT: the values that count as yes' if table else "[Fatal_Injury]"
-    task = f"{{kind: binary, column: {_quoted(outcome)}, positive: {positive.replace(']', ']}', 1)}"
+    values, note = ("[Fatal_Injury]", "")
+    if table:  # any other value is told, and taken for neither
+        values, note = '["yes"], negative: ["no"]', "   # EDIT: the values that count as yes, and as no"
+    task = f"{{kind: binary, column: {_quoted(outcome)}, positive: {values}}}{note}"
     proposed = "\n".join(f"    {_quoted(column)}: {_proposed(column, table is None)}" for column in columns)
     dataset = _quoted(str(table.absolute())) if table else "fars"
     yield f"{name}.yaml", _CONFIG.format(name=name, task=task, columns=proposed, dataset=dataset)

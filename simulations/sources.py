@@ -58,7 +58,8 @@ def _write(simulation: SimulationConfig, folder: Path) -> dict[str, tuple[int, i
                 remedy=f"Its columns: {', '.join(map(str, frame.columns))}.",
             )
         persons = frame.groupby(list(simulation.key)).ngroups if simulation.key else len(frame)
-        Parquet(path=source, key=simulation.key).check()
+        if simulation.key:
+            Parquet(path=source, key=simulation.key).check()
         rows[name] = len(frame), persons
     return rows
 

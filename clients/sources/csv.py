@@ -1,7 +1,8 @@
 """A CSV file, cell by cell.
 
 A field ends with its line (a quote that is not closed would swallow the records after it), and bytes that are not of
-the declared encoding are replaced.
+the declared encoding are replaced. A line whose fields are not those of the header is no record: which of its fields
+belongs where nobody can tell, so it is left out, and never shifted. Its owner is told by number.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from clients.sources.source import Source, stamp, unreadable
+from clients.sources.source import LEFT_OUT, Source, stamp, unreadable
 
 if TYPE_CHECKING:
     import pandas as pd
 
+TOLD = 20
+"""Numbers of lines that are told, at most."""
 _DECIMAL = re.compile(r"[+-]?(\d+(,\d*)?|,\d+)([eE][+-]?\d+)?")
 
 
@@ -50,25 +53,34 @@ class Csv(Source):
         return delimiter
 
     def read(self) -> pd.DataFrame:
-        """Everything as text. A line with too many fields is cut, one with too few filled up, an empty one left out."""
+        """Everything as text. An empty line is no record; empty fields after the last one are nothing."""
         import pandas as pd
 
         try:
             lines = self._lines()
-            names = self._header(next(lines, ""))
+            names = self._header(next(lines, (1, ""))[1])
             width = len(names)
-            rows = []
-            for line in lines:
-                fields = [self._cell(field) for field in self._fields(line)]
-                rows.append((*fields[:width], *[""] * (width - len(fields))))
+            rows, odd = [], []
+            for number, line in lines:
+                fields = self._fields(line)
+                if len(fields) < width or any(field.strip() for field in fields[width:]):
+                    odd.append(number)
+                    continue
+                rows.append(tuple(self._cell(field) for field in fields[:width]))
         except (OSError, ValueError) as error:
             raise unreadable(self.path, error, "CSV") from None
         columns = list(zip(*rows, strict=True)) if rows else [()] * width
-        return pd.DataFrame({name: np.array(cells, dtype=object) for name, cells in zip(names, columns, strict=True)})
+        frame = pd.DataFrame({name: np.array(cells, dtype=object) for name, cells in zip(names, columns, strict=True)})
+        if odd:
+            frame.attrs[LEFT_OUT] = (
+                f"{self.path.name}: {len(odd)} lines have not the {width} fields of the header: "
+                f"{', '.join(map(str, odd[:TOLD]))}{', ...' if len(odd) > TOLD else ''}"
+            )
+        return frame
 
     def columns(self) -> list[str]:
         try:
-            return self._header(next(self._lines(), ""))
+            return self._header(next(self._lines(), (1, ""))[1])
         except (OSError, ValueError) as error:
             raise unreadable(self.path, error, "CSV") from None
 
@@ -79,22 +91,23 @@ class Csv(Source):
     def files(self) -> Sequence[Path]:
         return (self.path,)
 
-    def _lines(self) -> Iterator[str]:
-        """Lines that hold something, without what other encodings leave in them."""
+    def _lines(self) -> Iterator[tuple[int, str]]:
+        """Numbers, from 1, and lines that hold something, without what other encodings leave in them."""
         with open(self.path, encoding=self.encoding, errors="replace", newline="\n") as file:
             for number, raw in enumerate(file):
                 line = raw.rstrip("\r\n").replace("\0", "")
                 if number == 0:
                     line = line.removeprefix("\ufeff")
                 if line.strip():
-                    yield line
+                    yield number + 1, line
 
     def _fields(self, line: str) -> list[str]:
+        """Nothing where a quote does not close, or more follows it: then nobody can tell."""
         if '"' in line:
             try:
-                return next(csv.reader([line], skipinitialspace=True, delimiter=self.delimiter), [""])
-            except csv.Error:  # a field too long for it, or a line break of another kind
-                pass
+                return next(csv.reader([line], skipinitialspace=True, delimiter=self.delimiter, strict=True), [])
+            except csv.Error:
+                return []
         return [field.lstrip() for field in line.split(self.delimiter)]
 
     def _cell(self, field: Any) -> Any:

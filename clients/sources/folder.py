@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from clients.sources.source import Source, as_tree, stamp
+from clients.sources.source import LEFT_OUT, Source, as_tree, stamp
 from privacy.errors import ContractViolated, SourceMissing
 
 if TYPE_CHECKING:
@@ -64,4 +64,7 @@ def joined(sources: Sequence[Source]) -> pd.DataFrame:
             odd = sorted(map(str, set(frame.columns) ^ set(frames[0].columns)))
             raise ContractViolated(f"the tables of the source have not the same columns: {', '.join(odd)}")
     whole = [frame[list(frames[0].columns)].astype(object) for frame in frames]
-    return pd.concat(whole, ignore_index=True)
+    left_out = [str(frame.attrs[LEFT_OUT]) for frame in frames if LEFT_OUT in frame.attrs]
+    made = pd.concat(whole, ignore_index=True)
+    made.attrs = {LEFT_OUT: "; ".join(left_out)} if left_out else {}
+    return made

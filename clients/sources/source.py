@@ -18,6 +18,9 @@ from privacy.errors import ContractViolated, SourceMissing
 if TYPE_CHECKING:
     import pandas as pd
 
+LEFT_OUT = "left out"
+"""In `attrs` of a table: what of its file is no record, in words for the owner alone."""
+
 
 class Source(Kind):
     """A table, one record a row. No record decides how another one is read, or whether it is."""
@@ -66,10 +69,14 @@ class Source(Kind):
         return frame.loc[~self._nobody(frame), list(self.key)]
 
     def check(self) -> None:
-        """For its owner, before anything starts. Raises ContractViolated for a key that says nothing in some row."""
-        frame = self.read() if self.key else None
-        if frame is None:
-            return
+        """For its owner, before anything starts. Raises ContractViolated for what would be left out: lines that are no
+        records, rows whose key says nothing."""
+        frame = self.read()
+        if LEFT_OUT in frame.attrs:
+            raise ContractViolated(
+                str(frame.attrs[LEFT_OUT]),
+                remedy="Correct these lines (a delimiter within a text needs quotes), or state the source's delimiter.",
+            )
         self.persons(frame)
         if (nobody := int(self._nobody(frame).sum())) > 0:
             raise ContractViolated(

@@ -91,12 +91,28 @@ class Notice:
     text: str
 
 
+MEANT = {
+    "bounds": "out of bounds, or unreadable (validation.out_of_bounds)",
+    "categories": "none of what is declared (validation.unknown_categories)",
+    "missing": "missing (validation.missing)",
+    "label-balance": "in the rarest class (validation.minority_share)",
+    "duplicates": "exact copies of another (validation.duplicates)",
+    "leakage": "it ranks the outcome almost alone, as what is known only afterwards does (validation.leakage)",
+}
+"""What a share of rows is of, and the setting that decides about it."""
+
+
 def told(outcome: CheckOutcome) -> str:
     """The outcome of one check at one client, in words."""
     where = f"{outcome.check}{f' in {outcome.column}' if outcome.column else ''}"
-    if outcome.measured is None or outcome.check == "leakage":
+    what = MEANT.get(outcome.check, "")
+    if outcome.measured is None:
         return where
-    return f"{where}: {outcome.measured:.1%} of rows{f' +- {outcome.error:.1%}' if outcome.error else ''}"
+    if outcome.check == "leakage":
+        return f"{where}: {what}"
+    return (
+        f"{where}: {outcome.measured:.1%} of rows{f' +- {outcome.error:.1%}' if outcome.error else ''} {what}".rstrip()
+    )
 
 
 Event = (

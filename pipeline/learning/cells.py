@@ -84,6 +84,14 @@ def numbers(values: pd.Series) -> Numbers:
     return _each(values, number_of, np.float64)
 
 
+def quantities(values: pd.Series) -> Numbers:
+    """`number_of` each cell, NaN where it holds nothing, and infinite where it holds something that is no number."""
+    found = numbers(values)
+    if getattr(values.dtype, "kind", "O") not in "iufb" and (unread := np.isnan(found)).any():
+        found = np.where(unread & (texts(values) != ""), np.inf, found)
+    return found
+
+
 def texts(values: pd.Series) -> Texts:
     """`text_of` each cell."""
     return _each(values, text_of, np.object_)

@@ -95,9 +95,8 @@ def chain(path: Path, config: Config) -> Counter[tuple[object, ...]]:
     features, labels = spec.matrix(frame), spec.targets(frame)
     at = places(source, KEY)
     assert np.isfinite(features).all()
-    return Counter(
-        (place, float(label), *map(float, row)) for place, label, row in zip(at, labels, features, strict=True)
-    )
+    known = [None if math.isnan(label) else float(label) for label in labels]
+    return Counter((place, label, *map(float, row)) for place, label, row in zip(at, known, features, strict=True))
 
 
 @pytest.mark.parametrize("write", [as_parquet, as_csv])

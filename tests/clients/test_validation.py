@@ -18,7 +18,7 @@ from pipeline.language.lines import Lines
 from pipeline.language.protocol import CheckOutcome, IngestRequest, ValidateRequest
 from pipeline.language.settings.privacy import Privacy, RecordPrivacy
 from pipeline.language.settings.validation import ValidationConfig
-from privacy.errors import BudgetExhausted, SourceChanged
+from privacy.errors import BudgetExhausted, ConfigError, SourceChanged
 from privacy.noise import SecureNoise
 from tests.support import configured, homes_for
 
@@ -81,11 +81,30 @@ def test_each_fault_has_its_check(home: Home, config: Config) -> None:
     assert changed("age", some, "200")[("bounds", "age")] == "warn"
     assert changed("age", most, "200")[("bounds", "age")] == "fail"
     assert changed("age", most, "not a number")[("bounds", "age")] == "fail"
+    assert changed("lab", some, "5,3")[("bounds", "lab")] == "warn", "it holds something, and no number"
+    assert changed("lab", frame.index, "5,3")[("bounds", "lab")] == "fail"
+    assert ("bounds", "lab") not in changed("lab", some, "")
+    assert changed("lab", frame.index, "")[("missing", "lab")] == "fail"
+    assert changed("died", some, "")[("categories", "died")] == "warn", "an outcome that nobody knows"
+    assert changed("died", most, "")[("categories", "died")] == "fail"
     assert changed("unit", some, "garden")[("categories", "unit")] == "warn"
     assert changed("unit", most, "garden")[("categories", "unit")] == "fail"
     assert changed("died", frame.index, "no")[("label-balance", "died")] == "fail"
     assert changed("died", frame.index[5:], "no")[("label-balance", "died")] == "warn"
     assert outcomes(home, config, pd.concat([frame, frame]))[("duplicates", None)] == "warn"
+
+
+def test_an_outcome_that_nobody_declared_is_told(home: Home, dataset: Path) -> None:
+    """Where the negative values are declared, `yes ` and `perhaps` are neither."""
+    config = configured(dataset, data__label={"column": "died", "positive": ["yes"], "negative": ["no"]})
+    frame = source(home)
+    assert ("categories", "died") not in outcomes(home, config, frame)
+    for odd in ("yes ", "Yes", "perhaps", ""):
+        other = frame.copy()
+        other.loc[other.index[:100], "died"] = odd
+        assert outcomes(home, config, other)[("categories", "died")] == "fail", odd
+    with pytest.raises(ConfigError, match="a value cannot be positive and negative: yes"):
+        configured(dataset, data__label={"column": "died", "positive": ["yes"], "negative": ["no", "yes"]})
 
 
 def test_what_is_plain_is_seen_through_the_noise(home: Home, config: Config) -> None:

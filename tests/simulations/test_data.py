@@ -1,6 +1,8 @@
 """Data sets, partitions and the homes of simulated clients."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -55,13 +57,51 @@ def test_partitions_by_value() -> None:
             list(partition(frame, SimulationConfig.model_validate({"dataset": "x", **wrong})))
 
 
+def test_no_row_is_lost_to_a_name() -> None:
+    """Values that have one name in the form of a client's, and values that have none."""
+    values = ["New York", "new-york", "北京", "上海", "plain", "x" * 70 + "a", "x" * 70 + "b"]
+    frame = pd.DataFrame({"city": values * 3, "row": range(21)})
+    parts = dict(partition(frame, SimulationConfig(dataset="x", partition_by="city")))
+    assert sorted(row for part in parts.values() for row in part["row"]) == list(range(21))
+    assert len(parts) == len(values)
+    assert parts["plain"]["city"].unique().tolist() == ["plain"]
+    assert all(re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name) for name in parts)
+    numbered = pd.DataFrame({"ward": [1.0, 2.0, 1.0], "row": range(3)})
+    chosen = SimulationConfig(dataset="x", partition_by="ward", partitions={"a": ("1",), "b": ("2.0",)})
+    assert [len(part) for _, part in partition(numbered, chosen)] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("frame", "partitions", "told"),
+    [
+        (pd.DataFrame({"ward": ["a", None, "b", ""]}), {}, "2 rows say nothing in ward"),
+        (pd.DataFrame({"ward": ["a", "b"]}), {"one": ("a",), "two": ("c",)}, "no row has c in ward"),
+    ],
+)
+def test_partitions_without_rows_are_named(frame: pd.DataFrame, partitions: dict[str, Any], told: str) -> None:
+    config = SimulationConfig.model_validate({"dataset": "x", "partition_by": "ward", "partitions": partitions})
+    with pytest.raises(ConfigError, match=told):
+        list(partition(frame, config))
+
+
+def test_a_simulation_reads_a_table_as_a_client_does(tmp_path: Path) -> None:
+    """Each row ends with a delimiter more than the header: no column is taken for an index."""
+    (tmp_path / "t.csv").write_text("age, ward,died\n34,east,yes,\n51,west,no,\n")
+    read = load_dataset(str(tmp_path / "t.csv"))
+    assert read.to_dict("list") == {"age": ["34", "51"], "ward": ["east", "west"], "died": ["yes", "no"]}
+    (tmp_path / "odd.csv").write_text('age,ward,died\n34,east,yes\n51,west\n60,a,b,no\n61,"a,no\n')
+    with pytest.raises(ConfigError, match="3 lines have not the 3 fields of the header: 3, 4, 5") as caught:
+        load_dataset(str(tmp_path / "odd.csv"))
+    assert "quotes" in (caught.value.remedy or "")
+
+
 def test_unusable_data_sets_are_named(tmp_path: Path) -> None:
     with pytest.raises(SourceMissing, match="no file"):
         load_dataset(str(tmp_path / "none.csv"))
     with pytest.raises(ConfigError, match="neither"):
         load_dataset("mnist")
     (tmp_path / "bad.parquet").write_text("not parquet")
-    with pytest.raises(ConfigError, match="not a readable table"):
+    with pytest.raises(ConfigError, match="not a readable Parquet table"):
         load_dataset(str(tmp_path / "bad.parquet"))
 
 

@@ -21,7 +21,15 @@ class ValidationConfig(Frozen):
     unknown_categories: float = Field(
         0.01, ge=0, le=1, description="FAIL when more than this fraction of a column's values is undeclared."
     )
-    out_of_bounds: float = Field(0.01, ge=0, le=1, description="FAIL when more than this fraction is out of bounds.")
+    out_of_bounds: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="FAIL when more than this fraction is out of bounds, or cannot be read.",
+    )
+    missing: float = Field(
+        0.95, ge=0, le=1, description="FAIL when more than this fraction of a column's values is missing."
+    )
     minority_share: float = Field(0.05, ge=0, le=0.5, description="WARN when the rarer class has a smaller share.")
     duplicates: float = Field(0.01, ge=0, le=1, description="WARN when a larger fraction of rows is an exact copy.")
     leakage: float = Field(

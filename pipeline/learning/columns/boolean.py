@@ -56,6 +56,10 @@ class Boolean(Words):
         return 4
 
     @property
+    def lacking(self) -> int:
+        return MISSING
+
+    @property
     def broken(self) -> int:
         return OTHER
 

@@ -22,6 +22,10 @@ class Bounded(Column, ABC):
         return CELLS + 2
 
     @property
+    def lacking(self) -> int:
+        return CELLS + 1
+
+    @property
     def broken(self) -> int:
         return CELLS
 

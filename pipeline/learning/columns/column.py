@@ -81,6 +81,11 @@ class Column(Kind):
         """The cell of what breaks the declaration; None: nothing can."""
 
     @property
+    def lacking(self) -> int | None:
+        """The cell of what is missing; None: it is in none of its own."""
+        return None
+
+    @property
     @abstractmethod
     def ranking(self) -> int:
         """How many of the cells, from the first, may tell the label."""

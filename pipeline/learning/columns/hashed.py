@@ -48,6 +48,10 @@ class Hashed(Words):
         return self.buckets + 1
 
     @property
+    def lacking(self) -> int:
+        return self.buckets
+
+    @property
     def broken(self) -> int | None:
         """Any name will do."""
         return None

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from pipeline.learning.cells import numbers
+from pipeline.learning.cells import numbers, quantities
 from pipeline.learning.columns.bounded import CELLS, Bounded
 from pipeline.learning.columns.column import Matrix
 from pipeline.learning.columns.scaling import LEVELS, Scale, grid, quantiles, scaled
@@ -68,7 +68,7 @@ class Numeric(Bounded):
         return 2
 
     def typed(self, values: pd.Series) -> npt.NDArray[Any]:
-        return numbers(values)
+        return quantities(values)
 
     def encoded(self, values: pd.Series) -> Matrix:
         """The scaled value, 0 when it is unknown; and whether it is."""
@@ -116,7 +116,7 @@ class Numeric(Bounded):
 
     def _read(self, values: pd.Series) -> tuple[Floats, Bools, Bools]:
         """The numbers, which of them are missing, and which are within the bounds."""
-        raw = numbers(values)
+        raw = quantities(values)
         missing = np.isnan(raw) & bool(self.unknown) | np.isin(raw, self.unknown)
         return raw, missing, (raw >= self.low) & (raw <= self.high)
 

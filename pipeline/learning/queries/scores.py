@@ -33,7 +33,8 @@ class Scores(Query):
         return 1.0
 
     def count(self, rows: Rows, outputs: Floats) -> Integers:
-        return score_counts(outputs[:, 0], rows.targets, self.bins).reshape(-1)
+        known = np.isfinite(rows.targets)
+        return score_counts(outputs[known, 0], rows.targets[known], self.bins).reshape(-1)
 
     def read(self, total: Integers, noise: float) -> dict[str, Measured]:
         negative, positive = total.reshape(2, self.bins)

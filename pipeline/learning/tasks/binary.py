@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from pipeline.learning.cells import text_of, texts
 from pipeline.learning.columns.column import Matrix
@@ -19,14 +19,24 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
+UNKNOWN = 2
+"""The group of outcomes that say neither yes nor no."""
+
 
 class Binary(Task):
-    """Whether `column` holds one of `positive`. The model says one number: the logit of yes."""
+    """Whether `column` holds one of `positive`. The model says one number: the logit of yes.
+
+    An outcome that is missing, or none of those declared, is unknown: it is learned nothing from, and the checks count
+    it.
+    """
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
     kind: Literal["binary"] = Field("binary", description="Yes or no.")
     positive: tuple[str, ...] = Field(min_length=1, description="Values that count as the positive class.")
+    negative: tuple[str, ...] = Field(
+        (), description="Values that count as the negative class; none: all others but a missing one."
+    )
 
     measures: ClassVar[Mapping[str, bool]] = {
         "roc_auc": True,
@@ -36,27 +46,40 @@ class Binary(Task):
         "recall": True,
     }
 
+    @model_validator(mode="after")
+    def _told_apart(self) -> Self:
+        if both := sorted(set(map(text_of, self.positive)) & set(map(text_of, self.negative))):
+            raise ValueError(f"a value cannot be positive and negative: {', '.join(both)}")
+        return self
+
     @property
     def declared(self) -> list[object]:
-        return [self.column, sorted(map(text_of, self.positive))]
+        negative = [sorted(map(text_of, self.negative))] if self.negative else []
+        return [self.column, sorted(map(text_of, self.positive)), *negative]
 
     @property
     def said(self) -> str:
-        return f"whether {self.column} is in ({', '.join(self.positive)})"
+        rather = f" rather than in ({', '.join(self.negative)})" if self.negative else ""
+        return f"whether {self.column} is in ({', '.join(self.positive)}){rather}"
 
     @property
     def outputs(self) -> int:
         return 1
 
     def targets(self, values: pd.Series) -> Matrix:
-        """1 for the positive class, else 0."""
-        return self.grouped(values).astype(np.float32)
+        """1 for the positive class, 0 for the negative, NaN where nobody knows."""
+        groups = self.grouped(values)
+        return np.where(groups == UNKNOWN, np.nan, groups).astype(np.float32)
 
     def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross-entropy."""
         from torch.nn.functional import binary_cross_entropy_with_logits
 
-        return binary_cross_entropy_with_logits(outputs.squeeze(1), targets, reduction="none")
+        known = targets.isfinite()
+        each: torch.Tensor = binary_cross_entropy_with_logits(
+            outputs.squeeze(1), targets.nan_to_num(0.0), reduction="none"
+        )
+        return each * known
 
     def predictions(self, outputs: Matrix) -> Floats:
         """Probability of the positive class [rows, 1]."""
@@ -77,11 +100,12 @@ class Binary(Task):
 
     @property
     def groups(self) -> int:
-        return 2
+        """Negative, positive, unknown."""
+        return 3
 
     @property
     def group_names(self) -> list[str]:
-        return [f"not {self._yes}", self._yes]
+        return [f"not {self._yes}", self._yes, f"{self.column} unknown"]
 
     @property
     def _yes(self) -> str:
@@ -89,9 +113,10 @@ class Binary(Task):
 
     @property
     def broken(self) -> int | None:
-        """What is not positive is negative."""
-        return None
+        return UNKNOWN
 
     def grouped(self, values: pd.Series) -> Integers:
-        names = {text_of(name) for name in self.positive}
-        return np.fromiter((text in names for text in texts(values)), dtype=np.int64, count=len(values))
+        known = {text_of(name): 0 for name in self.negative} | {text_of(name): 1 for name in self.positive}
+        others = UNKNOWN if self.negative else 0
+        known.setdefault("", UNKNOWN)
+        return np.fromiter((known.get(text, others) for text in texts(values)), dtype=np.int64, count=len(values))

@@ -16,7 +16,9 @@ from clients.home import Home
 from clients.ingestion import PLACE, ingest, load_snapshot
 from clients.places import places
 from clients.policy import ClientPolicy
-from clients.sources.source import Source, as_tree
+from clients.sources.csv import Csv
+from clients.sources.folder import Folder
+from clients.sources.source import LEFT_OUT, Source, as_tree
 from pipeline.language.protocol import IngestRequest
 from pipeline.learning.cells import texts
 from pipeline.learning.contract import DataContract
@@ -308,3 +310,20 @@ def test_a_table_in_postgresql(postgres: str, tmp_path: Path, home_of: Callable[
     engine.dispose()
     with pytest.raises(ContractViolated, match="refused the SELECT: ProgrammingError"):
         read({**tree, "table": "ward.absent"})
+
+
+def test_lines_that_are_no_records_are_left_out_and_told_to_their_owner(tmp_path: Path) -> None:
+    """Never shifted: an unquoted delimiter, a line cut short, a quote that does not close, a break within a field."""
+    path = tmp_path / "t.csv"
+    path.write_text('a,b,c\n1,2,3\n1,x,y,3\n4,5\n6,"7,8\n9,"1\n0",2\n10,11,12,,\n13,,\n"14",15,"1""6"\n')
+    frame = Csv(path=path).read()
+    assert frame.to_dict("split")["data"] == [["1", "2", "3"], ["10", "11", "12"], ["13", "", ""], ["14", "15", '1"6']]
+    told = "t.csv: 5 lines have not the 3 fields of the header: 3, 4, 5, 6, 7"
+    assert frame.attrs[LEFT_OUT] == told
+    with pytest.raises(ContractViolated, match=told):
+        Csv(path=path).check()
+    folder = Folder(kind="folder", path=tmp_path)
+    assert folder.read().attrs[LEFT_OUT] == told
+    path.write_text("a,b\n1,2\n")
+    Csv(path=path).check()
+    assert folder.read().attrs == {}
