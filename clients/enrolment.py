@@ -12,6 +12,7 @@ ANSWERED_BY = {
     Action.KEYS: "clients.keyring",
     Action.INGEST: "clients.ingestion",
     Action.VALIDATE: "clients.validation",
+    Action.STATISTICS: "clients.statistics",
     Action.PREPROCESS: "clients.preprocessing",
     Action.TRAIN: "clients.training",
     Action.EVALUATE: "clients.evaluation",
@@ -42,5 +43,6 @@ def join(home: Home, request: JoinRequest, blobs: Blobs) -> tuple[JoinReply, Blo
         code={action: code_of(action) for action in ANSWERED_BY},
         public_keys=home.identity.public.hex(),
         fingerprint=home.digest(epoch.encode(), home.policy.model_dump_json().encode()),
+        declared=home.digest(b"declared", f"{home.policy.rows} {home.policy.subjects}".encode()),
     )
     return reply, {}

@@ -90,7 +90,8 @@ class JoinReply(Frozen):
         description="Digest of what answers each action: part of what a cached result depends on."
     )
     public_keys: str = Field(description="X25519 and Ed25519 public keys, hex.", pattern=r"^[0-9a-f]{128}$")
-    fingerprint: Digest = Field(description="Keyed digest of the data source; says equal or changed, nothing else.")
+    fingerprint: Digest = Field(description="Keyed digest of data source and policy: says equal or changed, no more.")
+    declared: Digest = Field(description="Keyed digest of the size that its owner declares, from which plans follow.")
 
 
 class KeysRequest(Frozen):

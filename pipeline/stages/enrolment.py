@@ -20,7 +20,12 @@ def enrolment(
     joined = clients.join(federation.expected_clients, wanted)
     return Cohort(
         members={
-            name: Member(public_keys=reply.public_keys, fingerprint=reply.fingerprint, code=reply.code)
+            name: Member(
+                public_keys=reply.public_keys,
+                fingerprint=reply.fingerprint,
+                declared=reply.declared,
+                code=reply.code,
+            )
             for name, reply in joined.items()
         }
     )

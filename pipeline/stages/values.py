@@ -28,7 +28,8 @@ class Member(Frozen):
     """A client that joined."""
 
     public_keys: str = Field(description="X25519 and Ed25519, hex.")
-    fingerprint: str = Field(description="Keyed digest of its data source.")
+    fingerprint: str = Field(description="Keyed digest of its data source and policy.")
+    declared: str = Field(description="Keyed digest of the size that its owner declares.")
     code: dict[Action, CodeDigest] = Field(description="Digest of what answers each action there.")
 
 
@@ -36,10 +37,16 @@ class Cohort(Frozen):
     members: dict[ClientName, Member]
 
     def narrowed(self, stage: str, asks: tuple[str, ...]) -> Cohort:
-        """What a stage that asks these actions, and no other, can see of it."""
+        """What a stage that asks these actions, and no other, can see of it: the data source and the policy only where
+        it takes a snapshot. What comes after depends on what that has become, not on a policy that still permits it."""
         return Cohort(
             members={
-                name: member.model_copy(update={"code": {a: d for a, d in member.code.items() if a in asks}})
+                name: member.model_copy(
+                    update={
+                        "code": {a: d for a, d in member.code.items() if a in asks},
+                        "fingerprint": member.fingerprint if Action.INGEST in asks else "",
+                    }
+                )
                 for name, member in self.members.items()
             }
         )

@@ -272,6 +272,23 @@ def test_a_source_that_changes_and_comes_back_is_no_dead_end(federation: Federat
         assert "east" in outcome.evaluation.clients
 
 
+def test_a_line_of_a_policy_spends_nothing_and_another_size_does(federation: Federation) -> None:
+    """What was paid for depends on snapshots and declared sizes, not on a policy that still permits it."""
+    federation.run()
+    home = Home(federation.homes["east"])
+    charged = federation.charges()
+    Home.write_policy(home.root, home.policy.model_copy(update={"max_parameters": 12_345, "forbidden_columns": ("x",)}))
+    federation.run()
+    assert federation.executed == {"enrolment", "ingestion", "registration", "blessing", "deployment"}
+    assert federation.charges() == charged
+    Home.write_policy(home.root, home.policy.model_copy(update={"rows": 2 * home.policy.rows}))
+    federation.run()
+    assert {"training", "evaluation"} <= federation.executed, "its plan follows from it"
+    Home.write_policy(home.root, home.policy.model_copy(update={"forbidden_columns": ("age",)}))
+    federation.run()
+    assert federation.excluded["east"] == "forbidden-column", "what it no longer permits is not used"
+
+
 def test_one_client_that_refuses_every_sum_is_excluded_and_drops_nothing(federation: Federation) -> None:
     reason = json.dumps({"code": "sum-rejected", "message": "the sum does not open"})
 

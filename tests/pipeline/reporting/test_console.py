@@ -54,7 +54,14 @@ def test_control_characters_end_at_the_border(federation: Federation) -> None:
 def test_short_texts_of_a_client_are_printable_or_no_message(text: str) -> None:
     with pytest.raises(ValueError, match="column"):
         CheckOutcome(check="bounds", status="ok", column=text)
-    fields = {"name": "east", "version": text, "code": "0" * 64, "public_keys": "0" * 128, "fingerprint": "0" * 32}
+    fields = {
+        "name": "east",
+        "version": text,
+        "code": "0" * 64,
+        "public_keys": "0" * 128,
+        "fingerprint": "0" * 32,
+        "declared": "0" * 32,
+    }
     with pytest.raises(ValueError, match="version"):
         JoinReply.model_validate(fields)
 
