@@ -69,7 +69,8 @@ def registration(
         "lineage.json": json.dumps(lineage, indent=1, sort_keys=True).encode(),
     }
     compared = {metric: report.metrics[metric] for metric in spec.task.measures}
-    made = registry.register(name, files, compared, {"privacy": statement.text})
+    errors = {metric: report.errors[metric] for metric in compared}
+    made = registry.register(name, files, compared, {"privacy": statement.text}, errors)
     return ModelVersion(
         name=name,
         version=made.version,

@@ -24,6 +24,8 @@ from pipeline.host.locking import locked
 from privacy.errors import NotFound, VersionRefused
 
 CHAMPION = "champion"
+ERROR = "_error"
+"""What the name of a metric's standard error ends with."""
 _SQLITE = "sqlite:///"
 
 
@@ -36,6 +38,8 @@ class Registered:
     folder: Path
     digests: Mapping[str, str]
     metrics: Mapping[str, float]
+    errors: Mapping[str, float]
+    blessed: bool = False
 
     def read(self, file: str) -> bytes:
         """A file of the version. Raises VersionRefused when it is missing or not what was registered."""
@@ -81,9 +85,17 @@ class Registry:
         threading.Thread(target=open_it, name="registry", daemon=True).start()
 
     def register(
-        self, name: str, files: Mapping[str, bytes], metrics: Mapping[str, float], tags: Mapping[str, str]
+        self,
+        name: str,
+        files: Mapping[str, bytes],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        errors: Mapping[str, float] | None = None,
     ) -> Registered:
-        """A new version of `name`. Registering equal files again gives the version they already have."""
+        """A new version of `name`. Registering equal files again gives the version they already have.
+
+        errors: one standard error of each metric.
+        """
         from mlflow.exceptions import MlflowException
 
         client = self._client()
@@ -106,7 +118,8 @@ class Registry:
             experiment.experiment_id if experiment else client.create_experiment(name, str(self.models / name))
         )
         run = client.create_run(experiment_id, tags=dict(tags))
-        for metric, value in metrics.items():
+        told = {f"{metric}{ERROR}": error for metric, error in (errors or {}).items()}
+        for metric, value in {**metrics, **told}.items():
             client.log_metric(run.info.run_id, metric, value)
         client.set_terminated(run.info.run_id)
         made = client.create_model_version(
@@ -159,7 +172,11 @@ class Registry:
             version=int(version.version),
             folder=Path(version.source),
             digests=json.loads(version.tags.get("digests", "{}")),
-            metrics=dict(run.data.metrics),
+            metrics={name: value for name, value in run.data.metrics.items() if not name.endswith(ERROR)},
+            errors={
+                name.removesuffix(ERROR): value for name, value in run.data.metrics.items() if name.endswith(ERROR)
+            },
+            blessed=version.tags.get("blessed") == "true",
         )
 
 

@@ -19,7 +19,18 @@ class RegistrationConfig(Frozen):
         None, ge=0, le=1, description="Short for least: {roc_auc: ...}. Default: 0.5, where that is measured."
     )
     max_regression: float = Field(
-        0.01, ge=0, description="A version this much worse than the champion in the headline metric is not promoted."
+        0.01,
+        ge=0,
+        description="A version that is worse in the headline metric than the champion, or than the best ever blessed, "
+        "by more than this and the error of the difference, is not promoted.",
+    )
+    max_error: float = Field(
+        0.1,
+        gt=0,
+        description="A headline metric with a larger standard error is unknown, and its version is not promoted.",
+    )
+    weaker_privacy: bool = Field(
+        False, description="Whether a version may replace a champion that promises more: a person's decision."
     )
 
     def thresholds(self, task: Task) -> dict[str, float]:
