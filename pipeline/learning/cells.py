@@ -120,8 +120,10 @@ def _each(values: pd.Series, read: Callable[[Any], Any], dtype: Any) -> npt.NDAr
     import pandas as pd
 
     plain = values.astype(object).to_numpy()
+    # Most columns hold nothing but texts and gaps: there is nothing to keep apart.
+    told_apart = plain if pd.api.types.infer_dtype(plain, skipna=True) == "string" else _distinguished(plain)
     try:
-        codes, distinct = pd.factorize(_distinguished(plain), use_na_sentinel=False)
+        codes, distinct = pd.factorize(told_apart, use_na_sentinel=False)
     except TypeError:  # cells that are lists or dictionaries
         return np.array([read(value) for value in plain], dtype=dtype)
     known = np.empty(len(distinct), dtype=dtype)

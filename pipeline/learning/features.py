@@ -49,8 +49,11 @@ class FeatureSpec(Frozen):
 
     def matrix(self, frame: pd.DataFrame) -> Matrix:
         """Features of every row, float32 [rows, width]."""
-        parts = [column.encoded(frame[name]) for name, column in self.columns.items()]
-        return np.ascontiguousarray(np.concatenate(parts, axis=1))
+        made, at = np.empty((len(frame), self.width), dtype=np.float32), 0
+        for name, column in self.columns.items():
+            made[:, at : at + column.width] = column.encoded(frame[name])
+            at += column.width
+        return made
 
     def targets(self, frame: pd.DataFrame) -> Matrix:
         """What the task learns of each row; float32 [rows]."""
