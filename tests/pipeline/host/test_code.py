@@ -122,6 +122,7 @@ def test_the_stages_that_use_an_operator_run_again_and_no_other(edited: Edited) 
         "design",
         "ingestion",
         "validation",
+        "statistics",
         "preprocessing",
         "training",
         "evaluation",
@@ -135,8 +136,8 @@ def test_the_stages_that_use_an_operator_run_again_and_no_other(edited: Edited) 
     }
     assert edited("pipeline/learning/models/conv.py", "flatten(1)", "flatten()") == set(), "another model"
     assert edited("pipeline/stages/blessing.py", "task.worse(metric", "not task.worse(metric") == {"blessing"}
-    assert edited("privacy/sums.py", " + ", " - ") == {"training", "evaluation"}
-    every = {"ingestion", "validation", "preprocessing", "training", "evaluation"}
+    assert edited("privacy/sums.py", " + ", " - ") == {"statistics", "training", "evaluation"}
+    every = {"ingestion", "validation", "statistics", "preprocessing", "training", "evaluation"}
     assert edited("clients/app.py", "with home.locked():", "if home.locked():") == every
 
 
@@ -175,4 +176,4 @@ def test_an_unknown_module_is_an_error_and_versions_count(monkeypatch: pytest.Mo
 
 def test_every_stage_declares_what_it_asks() -> None:
     asked = {name: found.asks for name, found in lifecycle_dag().stages.items() if found.asks}
-    assert set(asked) == {"ingestion", "validation", "preprocessing", "training", "evaluation"}
+    assert set(asked) == {"ingestion", "validation", "statistics", "preprocessing", "training", "evaluation"}
