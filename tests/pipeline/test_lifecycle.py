@@ -208,7 +208,7 @@ def test_a_worse_model_is_registered_but_not_promoted(federation: Federation, da
     assert not outcome.deployment.promoted
     assert outcome.version.version == 2
     assert outcome.deployment.version == 1
-    assert "worse than the champion's" in outcome.verdict.reasons[0]
+    assert "worse than v1's" in outcome.verdict.reasons[0]
     outcome = federation.run(configured(dataset, registration__min_roc_auc=0.999))
     assert "worse than registration asks for" in outcome.verdict.reasons[0]
 
