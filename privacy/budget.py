@@ -17,6 +17,7 @@ True
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -51,7 +52,7 @@ class Line:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a line that means nothing."""
-        if self.reads not in get_args(Reads) or not 1 <= len(self.purpose) <= 63 or not self.purpose.isascii():
+        if self.reads not in get_args(Reads) or not re.fullmatch(r"[a-z][a-z0-9-]{0,62}", self.purpose):
             raise ValueError(f"expected a purpose that reads one of {', '.join(get_args(Reads))}")
         if self.share is not None and not 0 < self.share < 1:
             raise ValueError(f"expected 0 < share < 1, got {self.share}")

@@ -99,6 +99,7 @@ def test_budgets_that_do_not_add_up_are_refused(lines: list[Line], told: str) ->
     [
         {"reads": "somebody"},
         {"purpose": ""},
+        {"purpose": "up\x1b[2J"},
         {"share": 0.0},
         {"share": 1.0},
         {"share": math.nan},
