@@ -14,7 +14,7 @@ from pipeline.language.settings.encryption import EncryptionConfig
 from pipeline.language.settings.privacy import ClientPrivacy, Privacy, RecordPrivacy
 from pipeline.language.settings.training import TrainingConfig
 from privacy.accounting import Release
-from privacy.budget import Line, beside, by_clients, together
+from privacy.budget import Line, affordable, beside, by_clients, together
 from privacy.errors import BudgetExhausted, ProtocolError
 from privacy.ledger import Ledger
 from privacy.plan import DPPlan
@@ -119,7 +119,13 @@ class Spending:
 
     def afford(self, ledger: Ledger, holdout: float, basis: str, since: str | None = None) -> None:
         """Raise BudgetExhausted when the ledger has too little left for the rest of the run; it names an epsilon that
-        would do."""
+        would do. Raises PlanInvalid for lines that cost more than the epsilon of the run."""
+        privacy, budget = self.privacy, ledger.budget
+        if isinstance(privacy, RecordPrivacy) and not ledger.rows():
+            # Where nothing was spent a run costs its own epsilon, and no noise has to be searched for to know that.
+            affordable(privacy.epsilon, privacy.delta, self.lines, self.rows, privacy.unit)
+            if privacy.epsilon <= budget.epsilon and privacy.delta <= budget.delta:
+                return
         try:
             ledger.affords(self.charges(holdout, basis, since))
         except BudgetExhausted as error:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -29,6 +29,8 @@ from privacy.population import EVERYONE, Population
 Reads = Literal["training", "held-out", "everyone", "client"]
 """Records above the hold-out, below it, or all; or, at client level, whatever one client has."""
 Unit = Literal["record", "subject"]
+LEFT = 0.01
+"""Of epsilon that shares have to leave, where a line takes the rest."""
 
 
 @dataclass(frozen=True)
@@ -102,31 +104,48 @@ def together(
     rows: training rows, or persons, that the client declares. Raises PlanInvalid when the shares leave nothing, when
     two lines want what is left of the same records, or two have one purpose.
     """
+    made = affordable(epsilon, delta, lines, rows, unit)
+    for line in lines:
+        if line.share is None:
+            wanted = line.release(rows, 0.0, unit)
+            others = beside(lines, made, line.purpose)
+            noise = calibrate(epsilon, delta, wanted.sampling_rate, wanted.count, _mechanism(line), others)
+            made[line.purpose] = line.release(rows, noise, unit)
+    return {line.purpose: made[line.purpose] for line in lines}
+
+
+def affordable(
+    epsilon: float, delta: float, lines: Sequence[Line], rows: int, unit: Unit = "record"
+) -> dict[str, Release]:
+    """What the lines with a share release, if they leave something for those without: far cheaper than `together`.
+
+    Raises PlanInvalid as `together` does.
+    """
     check(lines)
     made = {
         line.purpose: line.release(rows, _alone(line, line.share * epsilon, delta, rows), unit)
         for line in lines
         if line.share is not None
     }
-    for line in lines:
-        if line.share is None:
-            wanted, others = line.release(rows, 0.0, unit), beside(lines, made, line.purpose)
-            try:
-                noise = calibrate(epsilon, delta, wanted.sampling_rate, wanted.count, _mechanism(line), others)
-            except PlanInvalid as error:
-                raise _nothing_left(lines, line) if others else error from None
-            made[line.purpose] = line.release(rows, noise, unit)
     for reads in ("training", "held-out"):
         read = [line for line in lines if line.reads in (reads, "everyone")]
-        if read and all(line.share is not None for line in read):
-            cost = epsilon_of([made[line.purpose] for line in read], delta)
-            if cost > epsilon:
-                raise PlanInvalid(
-                    f"{_names(read)} cost epsilon {cost:.3g} together, and the run has {epsilon:g}",
-                    remedy="Lower one of their shares.",
-                    travels=True,
-                )
-    return {line.purpose: made[line.purpose] for line in lines}
+        shares, rest = [line for line in read if line.share is not None], [line for line in read if line.share is None]
+        cost = epsilon_of([made[line.purpose] for line in shares], delta)
+        if rest and cost > epsilon * (1 - LEFT):
+            told = ", ".join(f"{line.purpose} {line.share:g}" for line in shares)
+            raise PlanInvalid(
+                f"beside the shares of {told} nothing is left of epsilon for {rest[0].purpose}",
+                remedy="Lower one of these shares, or raise epsilon.",
+                travels=True,
+            )
+        if cost > epsilon:
+            raise PlanInvalid(
+                f"{' and '.join(line.purpose for line in shares)} cost epsilon {cost:.3g} together, and the run has "
+                f"{epsilon:g}",
+                remedy="Lower one of their shares.",
+                travels=True,
+            )
+    return made
 
 
 def by_clients(epsilon: float, delta: float, lines: Sequence[Line], noise: float) -> dict[str, Release]:
@@ -168,17 +187,3 @@ def _alone(line: Line, epsilon: float, delta: float, rows: int) -> float:
 def _mechanism(line: Line) -> Mechanism | None:
     """None: the (sampled) Gaussian, whichever the sampling rate says."""
     return None if line.batch else "discrete-gaussian" if line.norm == 1 else "gaussian"
-
-
-def _nothing_left(lines: Iterable[Line], line: Line) -> PlanInvalid:
-    others = [other for other in lines if other.share is not None and other.meets(line)]
-    told = ", ".join(f"{other.purpose} {other.share:g}" for other in others)
-    return PlanInvalid(
-        f"beside the shares of {told} nothing is left of epsilon for {line.purpose}",
-        remedy="Lower one of these shares, or raise epsilon.",
-        travels=True,
-    )
-
-
-def _names(lines: Sequence[Line]) -> str:
-    return " and ".join(line.purpose for line in lines)
