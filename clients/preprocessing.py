@@ -1,4 +1,4 @@
-"""preprocess: a snapshot as feature matrices on disk, by the declared spec. Nothing is fitted, nothing is charged."""
+"""preprocess: a snapshot as feature matrices on disk, by one spec. It fits nothing, so nothing is charged here."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The data contract: which columns enter, their declared bounds and categories, and which may never enter.
 
-Everything that preprocessing needs is declared here, by people, before anyone looks at data: nothing is fitted, so
-nothing has to be charged.
+What preprocessing needs is declared here, by people, before anyone looks at data, and costs nothing. What is left open
+(edges of quantiles) is fitted to statistics that were charged.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Preprocessing: raw columns to a float32 matrix, from declarations alone.
+"""Preprocessing: raw columns to a float32 matrix, from declarations and what was fitted to charged statistics.
 
 The spec is a value that travels: clients use it before training, the endpoint before predicting, and it is stored
 with every version, so that the two cannot differ.

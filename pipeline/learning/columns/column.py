@@ -19,7 +19,7 @@ Matrix = npt.NDArray[np.float32]
 
 
 class Column(Kind):
-    """What is declared about a column, and what follows from that: nothing is fitted, so nothing has to be charged.
+    """What is declared about a column, and what follows from that. What is `unfitted` waits for charged statistics.
 
     What becomes of a cell depends on that cell alone (pipeline.learning.cells).
     """
