@@ -30,6 +30,7 @@ class ServedModel:
 
     registered: Registered
     spec: FeatureSpec
+    encode: Callable[[Sequence[Mapping[str, Any]]], Weights]
     score: Callable[[Weights], Weights]
     metrics: Mapping[str, float]
     description: Mapping[str, Any]
@@ -51,13 +52,12 @@ class ServedModel:
             "schema": json.loads(registered.read("schema.json")),
             "answer": spec.task.answer_schema,
         }
-        return cls(registered, spec, score, metrics, description)
+        return cls(registered, spec, spec.encoder(), score, metrics, description)
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """What the version says of each row, as its task has it. Raises RowsRefused."""
         checked = [self._checked(number, row) for number, row in enumerate(rows)]
-        features = self.spec.matrix(self.spec.frame(checked))
-        return self.spec.task.answers(self.score(features), self.metrics)
+        return self.spec.task.answers(self.score(self.encode(checked)), self.metrics)
 
     def _checked(self, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
         if unknown := sorted(set(row) - set(self.spec.columns)):

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, model_validator
 
 from pipeline.learning.cells import text_of, texts
-from pipeline.learning.columns.column import Matrix
+from pipeline.learning.columns.column import Encoder, Matrix
 from pipeline.learning.columns.words import Words
 from privacy.noise import Integers
 
@@ -49,6 +49,16 @@ class Boolean(Words):
         """Whether it is true, and whether nobody knows."""
         cells = self.counted(values)
         return np.stack([cells == TRUE, cells > FALSE], axis=1).astype(np.float32)
+
+    def encoder(self) -> Encoder:
+        yes, no = self._words
+
+        def encode(value: str, into: Matrix) -> None:
+            text = text_of(value)
+            into[0] = text in yes
+            into[1] = text not in yes and text not in no
+
+        return encode
 
     @property
     def cells(self) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, model_validator
 
 from pipeline.learning.cells import text_of, texts
-from pipeline.learning.columns.column import Matrix
+from pipeline.learning.columns.column import Encoder, Matrix
 from pipeline.learning.columns.words import Words
 from privacy.noise import Integers
 
@@ -52,6 +52,15 @@ class Categorical(Words):
         hot = np.zeros((len(places), len(self.categories) + 1), dtype=np.float32)
         hot[np.arange(len(places)), places] = 1.0
         return hot[:, 1:]
+
+    def encoder(self) -> Encoder:
+        places = {text_of(name): place for place, name in enumerate(self.categories)}
+
+        def encode(value: str, into: Matrix) -> None:
+            if place := places.get(text_of(value), len(places)):
+                into[place - 1] = 1.0
+
+        return encode
 
     @property
     def cells(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Matrix = npt.NDArray[np.float32]
+Encoder = Callable[[Any, Matrix], None]
+"""Writes one accepted cell into its features [width], which are 0."""
 
 
 class Column(Kind):
@@ -69,6 +71,16 @@ class Column(Kind):
     @abstractmethod
     def encoded(self, values: pd.Series) -> Matrix:
         """float32 [rows, width]: quantities in [0, 1], or numbers of words below `vocabulary`."""
+
+    def encoder(self) -> Encoder:
+        """`encoded` for one cell, to the last bit: whoever answers single rows cannot afford a table for each."""
+
+        def encode(value: Any, into: Matrix) -> None:
+            import pandas as pd
+
+            into[:] = self.encoded(pd.Series([value], dtype=self.dtype))[0]
+
+        return encode
 
     @property
     @abstractmethod

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from pipeline.learning.cells import text_of, texts
-from pipeline.learning.columns.column import Matrix
+from pipeline.learning.columns.column import Encoder, Matrix
 from pipeline.learning.columns.hashing import bucket_of
 from pipeline.learning.columns.words import Words
 from privacy.noise import Integers
@@ -41,6 +41,13 @@ class Hashed(Words):
         hot = np.zeros((len(places), self.cells), dtype=np.float32)
         hot[np.arange(len(places)), places] = 1.0
         return hot[:, : self.buckets]
+
+    def encoder(self) -> Encoder:
+        def encode(value: str, into: Matrix) -> None:
+            if text := text_of(value):
+                into[bucket_of(text, self.buckets)] = 1.0
+
+        return encode
 
     @property
     def cells(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -12,8 +13,8 @@ from pydantic import Field, model_validator
 
 from pipeline.learning.cells import numbers, quantities
 from pipeline.learning.columns.bounded import CELLS, Bounded
-from pipeline.learning.columns.column import Matrix
-from pipeline.learning.columns.scaling import LEVELS, Scale, grid, quantiles, scaled
+from pipeline.learning.columns.column import Encoder, Matrix
+from pipeline.learning.columns.scaling import LEVELS, Scale, grid, quantiles, scaling
 from privacy.errors import PlanInvalid
 from privacy.noise import Floats, Integers
 
@@ -72,15 +73,22 @@ class Numeric(Bounded):
 
     def encoded(self, values: pd.Series) -> Matrix:
         """The scaled value, 0 when it is unknown; and whether it is."""
-        if self.unfitted:
-            raise PlanInvalid(
-                "a column of scale quantile has no edges yet", remedy="Declare them, or ask for statistics."
-            )
+        scale = self._scaling()
         raw = numbers(values)
         unknown = ~np.isfinite(raw) | np.isin(raw, self.unknown)
         inside = np.clip(np.where(unknown, self.low, raw), self.low, self.high)
-        found = scaled(inside, self.low, self.high, self.scale, self.edges)
-        return np.stack([np.where(unknown, 0.0, found), unknown], axis=1).astype(np.float32)
+        return np.stack([np.where(unknown, 0.0, scale(inside)), unknown], axis=1).astype(np.float32)
+
+    def encoder(self) -> Encoder:
+        scale, low, high, codes = self._scaling(), self.low, self.high, frozenset(self.unknown)
+
+        def encode(value: float, into: Matrix) -> None:
+            if not math.isfinite(value) or value in codes:
+                into[1] = 1.0
+            else:
+                into[0] = scale(min(max(value, low), high))  # type: ignore[arg-type]
+
+        return encode
 
     def counted(self, values: pd.Series) -> Integers:
         raw, missing, inside = self._read(values)
@@ -114,6 +122,13 @@ class Numeric(Bounded):
         edges = np.maximum.accumulate(np.clip(edges, self.low, self.high)).tolist()
         return self.model_copy(update={"edges": tuple(edges)})
 
+    def _scaling(self) -> Callable[[Floats], Floats]:
+        if self.unfitted:
+            raise PlanInvalid(
+                "a column of scale quantile has no edges yet", remedy="Declare them, or ask for statistics."
+            )
+        return scaling(self.low, self.high, self.scale, self.edges)
+
     def _read(self, values: pd.Series) -> tuple[Floats, Bools, Bools]:
         """The numbers, which of them are missing, and which are within the bounds."""
         raw = quantities(values)
@@ -123,9 +138,13 @@ class Numeric(Bounded):
     def accepted(self, value: Any) -> float:
         if value is None:
             return math.nan
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        try:
+            number = math.nan if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+        except OverflowError:  # a whole number of hundreds of digits
+            number = math.nan
+        if not math.isfinite(number):
             raise ValueError("expected a number or null")
-        return float(value)
+        return number
 
     @property
     def json_schema(self) -> dict[str, object]:

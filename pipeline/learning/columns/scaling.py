@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -14,19 +14,19 @@ LEVELS = 20
 """Parts that fitted edges divide the records into."""
 
 
-def scaled(values: Floats, low: float, high: float, scale: Scale, edges: Sequence[float]) -> Floats:
-    """values, between low and high, as numbers in [0, 1].
+def scaling(low: float, high: float, scale: Scale, edges: Sequence[float]) -> Callable[[Floats], Floats]:
+    """What makes values between low and high, one or many, numbers in [0, 1].
 
     linear: evenly. log: by the logarithm of one plus the distance from `low`, for amounts. quantile: by the share of
     the records below, for any shape: edges[i] stands for i / (len(edges) - 1), equal edges for their middle.
     """
     if scale == "log":
-        return np.asarray(np.log1p(values - low) / np.log1p(high - low))
+        return lambda values: np.log1p(values - low) / np.log1p(high - low)
     if scale == "quantile":
         known, first, count = np.unique(np.asarray(edges, dtype=np.float64), return_index=True, return_counts=True)
         levels = (first + (count - 1) / 2) / (len(edges) - 1)
-        return np.asarray(np.interp(values, known, levels))
-    return np.asarray((values - low) / (high - low))
+        return lambda values: np.asarray(np.interp(values, known, levels))
+    return lambda values: (values - low) / (high - low)
 
 
 def grid(low: float, high: float, bins: int, scale: Scale) -> Floats:
@@ -37,7 +37,7 @@ def grid(low: float, high: float, bins: int, scale: Scale) -> Floats:
         return np.linspace(low, high, bins + 1)
     even = np.linspace(0.0, 1.0, bins // 2 + 1)
     growing = np.geomspace(1e-4, 1.0, bins - bins // 2 + 1)[:-1]
-    made = np.unique(np.concatenate([even, growing]))
+    made = np.unique(np.concatenate([even, growing]).round(12))  # two that differ by rounding are one
     while len(made) < bins + 1:  # two of them were one: halve the widest
         widest = int(np.argmax(np.diff(made)))
         made = np.insert(made, widest + 1, (made[widest] + made[widest + 1]) / 2)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
-from pipeline.learning.cells import texts
-from pipeline.learning.columns.column import Matrix
+from pipeline.learning.cells import text_of, texts
+from pipeline.learning.columns.column import Encoder, Matrix
 from pipeline.learning.columns.hashing import bucket_of
 from pipeline.learning.columns.prose import Prose
 
@@ -36,10 +36,17 @@ class Text(Prose):
 
     def encoded(self, values: pd.Series) -> Matrix:
         """How often each bucket is met, over the length of the vector; a text without words is zero."""
-        counts = np.zeros((len(values), self.buckets), dtype=np.float64)
-        for row, text in enumerate(texts(values)):
-            for word in self.words(text):
-                counts[row, bucket_of(word, self.buckets)] += 1.0
-        lengths = np.linalg.norm(counts, axis=1, keepdims=True)
-        scaled: Matrix = (counts / np.maximum(lengths, 1.0)).astype(np.float32)
-        return scaled
+        made = np.zeros((len(values), self.buckets), dtype=np.float32)
+        encode = self.encoder()
+        for row, text in zip(made, texts(values), strict=True):
+            encode(text, row)
+        return made
+
+    def encoder(self) -> Encoder:
+        def encode(value: str, into: Matrix) -> None:
+            counts = np.zeros(self.buckets, dtype=np.float64)
+            for word in self.words(text_of(value)):
+                counts[bucket_of(word, self.buckets)] += 1.0
+            into[:] = counts / max(float(np.linalg.norm(counts)), 1.0)
+
+        return encode

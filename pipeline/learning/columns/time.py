@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.learning.cells import Numbers, texts
+from pipeline.learning.cells import Numbers, text_of, texts
 from pipeline.learning.columns.bounded import CELLS, Bounded
-from pipeline.learning.columns.column import Matrix
+from pipeline.learning.columns.column import Encoder, Matrix
 from privacy.noise import Integers
 
 if TYPE_CHECKING:
@@ -81,7 +81,15 @@ class Time(Bounded):
     def encoded(self, values: pd.Series) -> Matrix:
         """The scaled moment, 0 when it is unknown; whether it is; and for each part sine and cosine, scaled to [0, 1]:
         of an unknown moment the middle of the circle."""
-        moments = [self._moment(text) for text in texts(values)]
+        return self._features([self._moment(text) for text in texts(values)])
+
+    def encoder(self) -> Encoder:
+        def encode(value: str, into: Matrix) -> None:
+            into[:] = self._features([self._moment(text_of(value))])[0]
+
+        return encode
+
+    def _features(self, moments: list[datetime.datetime | None]) -> Matrix:
         unknown = np.array([moment is None for moment in moments], dtype=np.float64)
         columns = [np.clip(np.nan_to_num(self._scaled(moments)), 0.0, 1.0), unknown]
         for part in sorted(self.parts):

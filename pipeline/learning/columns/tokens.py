@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
-from pipeline.learning.cells import texts
-from pipeline.learning.columns.column import Matrix
+from pipeline.learning.cells import text_of, texts
+from pipeline.learning.columns.column import Encoder, Matrix
 from pipeline.learning.columns.hashing import bucket_of
 from pipeline.learning.columns.prose import Prose
 
@@ -38,7 +38,14 @@ class Tokens(Prose):
     def encoded(self, values: pd.Series) -> Matrix:
         """Numbers of the words, in their order; then those of the longer n-grams."""
         ids = np.zeros((len(values), self.length), dtype=np.float32)
-        for row, text in enumerate(texts(values)):
-            for at, word in zip(range(self.length), self.words(text), strict=False):
-                ids[row, at] = 1 + bucket_of(word, self.buckets)
+        encode = self.encoder()
+        for row, text in zip(ids, texts(values), strict=True):
+            encode(text, row)
         return ids
+
+    def encoder(self) -> Encoder:
+        def encode(value: str, into: Matrix) -> None:
+            for at, word in zip(range(self.length), self.words(text_of(value)), strict=False):
+                into[at] = 1 + bucket_of(word, self.buckets)
+
+        return encode

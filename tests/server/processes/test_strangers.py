@@ -52,7 +52,11 @@ def test_a_client_that_was_not_admitted_stays_outside(deployment: Deployment) ->
     deployment.init("stranger", deployment.root / "east.csv")
     deployment.start("stranger", "client", "start", "stranger")
     wait_for(lambda: b"supernode ended" in (deployment.root / "stranger.out").read_bytes(), 60, "a refusal")
-    assert "ask its operator whether your card is admitted" in deployment.command("client", "status", "stranger")
+
+    def told() -> bool:  # between two tries it is connecting again
+        return "ask its operator whether your card is admitted" in deployment.command("client", "status", "stranger")
+
+    wait_for(told, 60, "the owner to be told")
     assert "SuperNode ID" not in (deployment.root / "stranger" / "logs" / "supernode.log").read_text()
     deployment.command("client", "stop", "stranger")
     assert "is not running" in deployment.command("client", "status", "stranger")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.learning.columns.numeric import Numeric
-from pipeline.learning.columns.scaling import Scale, grid, quantiles, scaled
+from pipeline.learning.columns.scaling import Scale, grid, quantiles, scaling
 
 SCALES: list[Scale] = ["linear", "log", "quantile"]
 bounds = st.tuples(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6)).map(lambda pair: (pair[0], pair[0] + pair[1]))
@@ -21,7 +21,7 @@ def test_what_is_larger_is_not_smaller_and_all_is_from_0_to_1(
     low, high = bounds
     edges = [low, *sorted(low + part * (high - low) for part in parts), high]
     values = np.clip(low + np.array([0.0, *sorted(at), 1.0]) * (high - low), low, high)
-    found = scaled(values, low, high, scale, edges)
+    found = scaling(low, high, scale, edges)(values)
     assert (np.diff(found) >= 0).all()
     assert found.min() >= 0
     assert found.max() <= 1 + 1e-12
@@ -40,7 +40,7 @@ def test_a_grid_has_as_many_bins_as_were_asked_for(scale: Scale, bounds: tuple[f
 def test_equal_edges_stand_for_their_middle() -> None:
     """Half of all records are zero."""
     edges = [0.0, 0.0, 0.0, 1.0, 9.0]
-    assert scaled(np.array([0.0, 1.0, 9.0]), 0, 9, "quantile", edges).tolist() == [0.25, 0.75, 1.0]
+    assert scaling(0, 9, "quantile", edges)(np.array([0.0, 1.0, 9.0])).tolist() == [0.25, 0.75, 1.0]
 
 
 @given(counts=st.lists(st.integers(0, 50), min_size=4, max_size=30).filter(lambda counts: sum(counts) > 0))
