@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.lifecycle import Outcome, Part
     from pipeline.reporting.report import Report
     from pipeline.store.workspace import Workspace
+    from server.serving.running import Endpoint
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "crash-fatality.yaml"
 
@@ -154,34 +155,28 @@ def _run(settings: Config, space: Workspace, part: Part, *, ask: bool, as_json: 
             outcome = run(settings, space, progress, part)
         if outcome is None:
             return
-        answer = _ask(settings, outcome, endpoint.result()) if endpoint else None
+        answer = _ask(settings, outcome, endpoint.result().url) if endpoint else None
         report = Report.of(outcome, space)
         if as_json:
             print(json.dumps({"event": "Report", **report.model_dump(mode="json"), "answer": answer}), flush=True)
         else:
             _print(report, answer)
         if endpoint:
-            _close_endpoint()
+            endpoint.result().stop()
 
 
-def _open_endpoint(settings: Config, space: Workspace) -> str:
+def _open_endpoint(settings: Config, space: Workspace) -> Endpoint:
     """Serve starts beside the run and waits for the champion. A taken port is replaced by a free one."""
-    from pipeline.store.registry import Registry
     from privacy.errors import PortInUse
-    from server.serving.running import check_port, start_endpoint
+    from server.serving.listening import check_port
+    from server.serving.running import start_endpoint
 
-    config = settings.serving
+    config = settings.serving.model_copy(update={"grpc_port": None})  # one question is asked, over HTTP
     try:
         check_port(config.host, config.port)
     except PortInUse:
         config = config.model_copy(update={"port": 0})
-    return start_endpoint(config, Registry(space.registry_url, space.models), settings.name)
-
-
-def _close_endpoint() -> None:
-    from server.serving.running import stop_endpoint
-
-    stop_endpoint()
+    return start_endpoint(config, space, settings.name)
 
 
 def _ask(settings: Config, outcome: Outcome, url: str) -> dict[str, object]:

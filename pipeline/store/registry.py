@@ -21,12 +21,13 @@ from typing import Any
 
 from pipeline.host.environment import quiet_environment
 from pipeline.host.locking import locked
-from privacy.errors import NotFound, VersionRefused
+from pipeline.store.traffic import CHAMPION, Traffic
+from privacy.errors import NotFound, SottovoceError, StorageError, VersionRefused
 
-CHAMPION = "champion"
 ERROR = "_error"
 """What the name of a metric's standard error ends with."""
 _SQLITE = "sqlite:///"
+_TRAFFIC = "traffic"
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,65 @@ class Registry:
 
         try:
             self._client().set_registered_model_alias(name, CHAMPION, str(version))
-        except MlflowException:
-            raise NotFound(f"{name} has no version {version}") from None
+        except MlflowException as error:
+            raise _refused(error, f"{name} has no version {version}") from None
+
+    def traffic(self, name: str) -> Traffic:
+        """Which versions answer: all by the champion, where nobody said otherwise. Raises NotFound, VersionRefused."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            told = self._client().get_registered_model(name).tags.get(_TRAFFIC)
+        except MlflowException as error:
+            raise _refused(error, f"there is no model {name}") from None
+        try:
+            return Traffic.model_validate_json(told) if told else Traffic()
+        except ValueError:
+            raise VersionRefused(
+                f"the registry says of {name}'s traffic what this version does not read",
+                remedy="Say it anew: sottovoce traffic split champion=1",
+            ) from None
+
+    def direct(self, name: str, traffic: Traffic) -> None:
+        """Move the traffic, in one write. Raises NotFound when it names a version that is not registered."""
+        from mlflow.exceptions import MlflowException
+
+        for version in traffic.versions:
+            if version != CHAMPION:
+                self.version(name, int(version))
+        try:
+            self._client().set_registered_model_tag(name, _TRAFFIC, traffic.model_dump_json())
+        except MlflowException as error:
+            raise _refused(error, f"there is no model {name}") from None
+
+    def version(self, name: str, number: int) -> Registered:
+        """One version. Raises NotFound."""
+        from mlflow.exceptions import MlflowException
+
+        client = self._client()
+        try:
+            return self._describe(client, client.get_model_version(name, str(number)))
+        except MlflowException as error:
+            raise _refused(error, f"{name} has no version {number}") from None
+
+    @property
+    def stamp(self) -> tuple[int, int, int] | None:
+        """Another one after each change of a registry in one file, also by a restored copy; None: ask to know.
+
+        Raises FileNotFoundError when the file is away.
+        """
+        if not self.url.startswith(_SQLITE):
+            return None
+        found = Path(self.url.removeprefix(_SQLITE)).stat()
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def reopened(self, times: int) -> Registry:
+        """The same registry by another spelling of its path: MLflow keeps a file open by its name, and would go on
+        reading one that another has replaced."""
+        if not self.url.startswith(_SQLITE):
+            return self
+        path = Path(self.url.removeprefix(_SQLITE))
+        return Registry(f"{_SQLITE}{path.parent}/{'./' * times}{path.name}", self.models)
 
     def note(self, name: str, version: int, tags: Mapping[str, str]) -> None:
         """Say of a version what changes with the others: its files, and what they say, never do."""
@@ -178,6 +236,17 @@ class Registry:
             },
             blessed=version.tags.get("blessed") == "true",
         )
+
+
+def _refused(error: Any, missing: str) -> SottovoceError:
+    """What MLflow's error means: something is not there, or the registry cannot be read or written."""
+    if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        return NotFound(missing)
+    lines = str(error).splitlines() or [type(error).__name__]
+    told = next((line for line in lines if "sqlite3." in line or "psycopg." in line), lines[0])
+    return StorageError(
+        f"the registry does not answer: {told.strip()[:200]}", remedy="Free its disk, or wait and retry."
+    )
 
 
 def _create_whole(path: Path, client: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import signal
 import threading
 from pathlib import Path
@@ -10,55 +11,72 @@ from typing import Annotated
 
 import typer
 
+WORKSPACE = Annotated[Path | None, typer.Option(help="Folder that holds the registry.")]
+
 
 def serve(
     name: Annotated[str | None, typer.Argument(help="Model to serve; default: the only one registered.")] = None,
-    workspace: Annotated[Path | None, typer.Option(help="Folder that holds the registry.")] = None,
+    workspace: WORKSPACE = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; default: loopback.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.")] = None,
-    replicas: Annotated[int | None, typer.Option(help="Serve replicas.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of HTTP; 0 picks a free one.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="Port of gRPC; 0 picks a free one.")] = None,
+    replicas: Annotated[int | None, typer.Option(help="Processes that answer.")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="TLS certificate chain, PEM.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
 ) -> None:
-    """Serve the champion over HTTP until Ctrl-C. A new champion is picked up without a restart."""
+    """Serve over HTTP and gRPC until Ctrl-C, as the traffic says. Changes are picked up without a restart."""
     from pipeline.engine.cluster import ray_engine
     from pipeline.language.configfile import parse
     from pipeline.language.settings.serving import ServingConfig
     from pipeline.store.registry import Registry
-    from pipeline.store.workspace import DEFAULT, Workspace
-    from privacy.errors import NoChampion, NotFound
-    from server.serving.running import check_port, start_endpoint, stop_endpoint
+    from privacy.errors import NoChampion
+    from server.serving.keys import Keyring
+    from server.serving.naming import chosen_model
+    from server.serving.running import checked, start_endpoint
 
-    space = Workspace(workspace or DEFAULT)
-    registry = Registry(space.registry_url, space.models)
-    names = registry.names()
-    chosen = name or (names[0] if len(names) == 1 else None)
-    if chosen is None or chosen not in names:
-        known = ", ".join(names) or "none"
-        raise NotFound(
-            f"which model? Registered in {space.root}: {known}", remedy="Name one, or train one: sottovoce simulate"
-        )
-    champion = registry.champion(chosen)
+    space, chosen = chosen_model(workspace, name)
+    champion = Registry(space.registry_url, space.models).champion(chosen)
     if champion is None:
         raise NoChampion(
             f"no version of {chosen} is champion", remedy="See why: sottovoce runs list, and the version's metrics."
         )
-    given = {"host": host, "port": port, "replicas": replicas}
+    given = {
+        "host": host,
+        "port": port,
+        "grpc_port": grpc_port,
+        "replicas": replicas,
+        "certificate": certificate,
+        "key": key,
+    }
     config = parse(ServingConfig, {name: value for name, value in given.items() if value is not None}, "the options")
-    if config.port:
-        check_port(config.host, config.port)
+    checked(config, Keyring(space.root / "serving" / "keys.json"))
     stopped = threading.Event()
     with ray_engine(space.scratch):
-        url = start_endpoint(config, registry, chosen)
-        schema = json.loads(champion.read("schema.json"))
-        typer.echo(f"  {chosen} v{champion.version} answers at {url}/predict      Ctrl-C stops it")
-        typer.echo(f"  columns    {', '.join(schema['properties'])}")
-        typer.echo(f"  versions   curl -s {url}/models      health: {url}/health      docs: {url}/docs")
+        heard: queue.SimpleQueue[str] = queue.SimpleQueue()
+        endpoint = start_endpoint(config, space, chosen, tell=heard.put)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopped.set())
-        stopped.wait()
-        stop_endpoint()
+        columns = ", ".join(json.loads(champion.read("schema.json"))["properties"])
+        answering = endpoint.director.champion
+        typer.echo(f"  {chosen} v{answering} answers at {endpoint.url}/predict      Ctrl-C stops it")
+        if endpoint.grpc:
+            typer.echo(f"  gRPC       {endpoint.grpc}      Open Inference Protocol, as {endpoint.url}/v2")
+        typer.echo(f"  columns    {columns}")
+        typer.echo(
+            f"  versions   {endpoint.url}/models      ready: {endpoint.url}/readyz      docs: {endpoint.url}/docs"
+        )
+        while not stopped.wait(0.2):
+            while not heard.empty():
+                typer.echo(f"  traffic    {heard.get()}")
+        endpoint.stop()
     typer.echo("  stopped")
 
 
 def register(app: typer.Typer) -> None:
     """Add this room's commands."""
+    from server.serving.keys_cli import keys
+    from server.serving.traffic_cli import traffic
+
     app.command()(serve)
+    app.add_typer(traffic, name="traffic")
+    app.add_typer(keys, name="keys")

@@ -4,81 +4,118 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import shutil
 import socket
+import ssl
 import time
 import urllib.error
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipeline.host.environment import found_cluster
 from pipeline.language.settings.serving import ServingConfig
 from pipeline.store.registry import Registry
-from privacy.errors import PortInUse, ServingError
+from pipeline.store.workspace import Workspace
+from privacy.errors import ConfigError, ServingError
+from server.serving.director import Director, directed
+from server.serving.keys import Keyring
+from server.serving.listening import check_port, reserved
 
-APPLICATION = "sottovoce"
-
-
-def free_port(host: str) -> int:
-    """A port that nobody uses at this moment."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+STARTING = 120.0
+"""Seconds for the replicas to come up."""
 
 
-def check_port(host: str, port: int) -> None:
-    """Raise PortInUse when somebody listens there."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise PortInUse(
-                f"{host}:{port} cannot be used: {error.strerror}",
-                remedy="Choose another: --set serving.port=PORT, or 0 for a free one.",
-            ) from None
+@dataclass
+class Endpoint:
+    """One that runs: where it answers, and who directs it."""
+
+    url: str
+    grpc: str | None
+    director: Director
+    application: str
+    held: list[socket.socket]
+
+    def stop(self) -> None:
+        """Answer what was asked, then end. Nothing of it stays behind."""
+        from ray import serve
+
+        self.director.stop()
+        if found_cluster():  # a Ray of our own takes Serve with it when it stops
+            serve.delete(self.application)
+        for held in self.held:
+            held.close()
+        shutil.rmtree(self.director.board.folder, ignore_errors=True)
 
 
-def start_endpoint(config: ServingConfig, registry: Registry, name: str) -> str:
-    """Start the endpoint on the running Ray and return its address. It answers 503 until there is a champion.
+def checked(config: ServingConfig, keyring: Keyring) -> None:
+    """Raises PortInUse; ConfigError for an endpoint that strangers reach and that asks nobody for a key."""
+    if config.host not in LOOPBACK and not keyring.closed:
+        raise ConfigError(
+            f"{config.host} is reached from other machines, and nobody would be asked for a key",
+            remedy="Add one first: sottovoce keys add NAME",
+        )
+    keyring.all()
+    for file in (config.certificate, config.key):
+        if file is not None and not file.is_file():
+            raise ConfigError(f"there is no file {file}", remedy="serving.certificate and serving.key are PEM files.")
+    for port in (config.port, config.grpc_port):
+        if port:
+            check_port(config.host, port)
 
-    Raises PortInUse.
+
+def start_endpoint(
+    config: ServingConfig, space: Workspace, name: str, tell: Callable[[str], None] = lambda text: None
+) -> Endpoint:
+    """Start the endpoint on the running Ray. It answers 503 until there is a champion.
+
+    tell: hears each change of what answers. Raises PortInUse, ConfigError, ServingError.
     """
-    port = config.port or free_port(config.host)
-    check_port(config.host, port)
+    house = space.root / "serving"
+    checked(config, Keyring(house / "keys.json"))
+    held = [reserved(config.host, config.port)]
+    chosen: dict[str, Any] = {"port": held[0].getsockname()[1]}
+    if config.grpc_port is not None:
+        held.append(reserved(config.host, config.grpc_port))
+        chosen["grpc_port"] = held[1].getsockname()[1]
+    config = config.model_copy(update=chosen)
     from ray import serve
-    from ray.serve.config import HTTPOptions
     from ray.serve.schema import LoggingConfig
 
-    from server.serving.endpoint import Endpoint
+    from server.serving.replica import Replica
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     quiet = LoggingConfig(log_level="ERROR", enable_access_log=False)
-    options = HTTPOptions(host=config.host, port=port)
-    with ThreadPoolExecutor(max_workers=2) as aside:
-        # The proxy, the registry and the replica take seconds each to start; none needs the others for that.
-        champion = aside.submit(registry.champion, name)
-        proxy = aside.submit(serve.start, http_options=options, logging_config=quiet)
-        while not proxy.done() and not serve.status().proxies:
-            time.sleep(0.05)
-        if proxy.done():
-            proxy.result()  # without it Serve would start once more, on a port of its own choice
-        endpoint = Endpoint.options(  # type: ignore[attr-defined]
-            num_replicas=config.replicas, ray_actor_options={"num_cpus": 0}, logging_config=quiet
+    board = directed(space.scratch / f"serving-{os.getpid()}")
+    director = Director(Registry(space.registry_url, space.models), name, board, config.poll_seconds, tell)
+    application = f"sottovoce-{name}"
+    serve.start(proxy_location="Disabled", logging_config=quiet)
+    if found_cluster() and application in serve.status().applications:
+        raise ServingError(
+            f"this cluster serves {name} already", remedy="Stop that one, or unset RAY_ADDRESS to use a Ray of its own."
         )
-        bound = endpoint.bind(registry, name, champion.result(), config.poll_seconds, config.max_rows)
-        serve.run(bound, name=APPLICATION, route_prefix="/")
-        proxy.result()
-    return f"http://{config.host}:{port}"
-
-
-def stop_endpoint() -> None:
-    """Stop Serve on a cluster that goes on living; a Ray of our own takes Serve with it when it stops."""
-    if found_cluster():
-        from ray import serve
-
-        serve.shutdown()
+    director.begin()
+    replica = Replica.options(  # type: ignore[attr-defined]
+        num_replicas=config.replicas,
+        ray_actor_options={"num_cpus": 0},
+        logging_config=quiet,
+        health_check_period_s=2,
+        health_check_timeout_s=5,
+        graceful_shutdown_timeout_s=6,
+    )
+    serve.run(replica.bind(board, config, house), name=application, route_prefix=None)
+    deadline = time.monotonic() + STARTING
+    while len(board.reports()) < config.replicas and time.monotonic() < deadline:
+        time.sleep(0.02)
+    director.start()
+    scheme = "https" if config.certificate else "http"
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    grpc = None if config.grpc_port is None else f"{host}:{config.grpc_port}"
+    return Endpoint(f"{scheme}://{host}:{config.port}", grpc, director, application, held)
 
 
 def wait_for(url: str, version: int, seconds: float) -> None:
@@ -86,10 +123,10 @@ def wait_for(url: str, version: int, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:
-            served = call(f"{url}/health")["version"]
-            if served == version:
+            told = call(f"{url}/readyz")
+            if told["version"] == version:
                 return
-            problem = f"it serves version {served}"
+            problem = f"it serves version {told['version']}" + (f": {told['problem']}" if told["problem"] else "")
         except ServingError as error:
             problem = error.cause
         if time.monotonic() > deadline:
@@ -97,11 +134,15 @@ def wait_for(url: str, version: int, seconds: float) -> None:
         time.sleep(0.1)
 
 
-def call(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """GET, or POST of JSON. Raises ServingError with what the endpoint answered."""
+def call(url: str, body: dict[str, Any] | None = None, key: str = "", authority: Path | None = None) -> dict[str, Any]:
+    """GET, or POST of JSON. authority: of a certificate that is not everybody's. Raises ServingError."""
     data = json.dumps(body).encode() if body is not None else None
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the endpoint is ours: no proxy between
+    if key:
+        request.add_header("Authorization", f"Bearer {key}")
+    trust = ssl.create_default_context(cafile=authority) if url.startswith("https") else None
+    # The endpoint is ours: no proxy between.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust))
     try:
         with opener.open(request, timeout=30) as response:
             answer: dict[str, Any] = json.load(response)

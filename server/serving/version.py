@@ -19,6 +19,9 @@ from pipeline.learning.models.net import GRAPH, WEIGHTS, Weights
 from pipeline.store.registry import Registered
 from privacy.errors import VersionRefused
 
+NAMED = 3
+"""Columns that a refusal names; a request can bring thousands."""
+
 
 class RowsRefused(ValueError):
     """Rows that do not fit the version's schema; the message names the row and the column."""
@@ -48,11 +51,21 @@ class ServedModel:
             "name": registered.name,
             "version": registered.version,
             "metrics": dict(registered.metrics),
+            "errors": dict(registered.errors),
             "privacy": json.loads(registered.read("privacy.json")),
             "schema": json.loads(registered.read("schema.json")),
             "answer": spec.task.answer_schema,
         }
         return cls(registered, spec, spec.encoder(), score, metrics, description)
+
+    @property
+    def number(self) -> int:
+        return self.registered.version
+
+    @property
+    def example(self) -> dict[str, Any]:
+        """A row for documentation."""
+        return {name: column.usual for name, column in self.spec.columns.items()}
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """What the version says of each row, as its task has it. Raises RowsRefused."""
@@ -60,17 +73,26 @@ class ServedModel:
         return self.spec.task.answers(self.score(self.encode(checked)), self.metrics)
 
     def _checked(self, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
-        if unknown := sorted(set(row) - set(self.spec.columns)):
-            raise RowsRefused(f"row {number}: no such column: {', '.join(unknown)}")
-        if missing := sorted(set(self.spec.columns) - set(row)):
-            raise RowsRefused(f"row {number}: missing column: {', '.join(missing)}")
-        return {name: self._value(number, name, row[name]) for name in self.spec.columns}
-
-    def _value(self, number: int, name: str, value: Any) -> Any:
+        columns = self.spec.columns
+        if row.keys() != columns.keys():
+            if unknown := sorted(set(row) - set(columns)):
+                raise RowsRefused(f"row {number}: no such column: {_listed(unknown)}")
+            raise RowsRefused(f"row {number}: missing column: {_listed(sorted(set(columns) - set(row)))}")
         try:
-            return self.spec.columns[name].accepted(value)
-        except ValueError as error:
-            raise RowsRefused(f"row {number}, column {name}: {error}") from None
+            return {name: column.accepted(row[name]) for name, column in columns.items()}
+        except ValueError:
+            pass
+        for name, column in columns.items():  # which one it was
+            try:
+                column.accepted(row[name])
+            except ValueError as error:
+                raise RowsRefused(f"row {number}, column {name}: {error}") from None
+        raise AssertionError("a cell that is refused only sometimes")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(name[:60] for name in names[:NAMED]) + more
 
 
 def _scorer(registered: Registered, spec: FeatureSpec) -> Callable[[Weights], Weights]:

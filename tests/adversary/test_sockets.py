@@ -77,7 +77,7 @@ def test_a_simulation_and_an_endpoint_listen_on_loopback_only(served: tuple[Path
         url = said.split("answers at ")[1].split("/predict")[0]
         port = int(url.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), timeout=30) as asking:
-            asking.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            asking.sendall(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
             assert b"200 OK" in asking.recv(100), "it answers as before"
         process.terminate()
         process.wait(60)

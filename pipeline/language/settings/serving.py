@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from pipeline.kinds import Frozen
 
 
 class ServingConfig(Frozen):
-    """The Ray Serve endpoint."""
+    """The endpoint, supervised by Ray Serve."""
 
     host: str = Field("127.0.0.1", description="Address the endpoint listens on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port the endpoint listens on; 0 picks a free one.")
-    replicas: int = Field(1, ge=1, description="Serve replicas.")
-    poll_seconds: float = Field(1.0, gt=0, description="How often a replica looks for a new champion.")
+    port: int = Field(8000, ge=0, le=65535, description="Port of HTTP; 0 picks a free one.")
+    grpc_port: int | None = Field(
+        8001, ge=0, le=65535, description="Port of gRPC; 0 picks a free one, null opens none."
+    )
+    replicas: int = Field(1, ge=1, le=64, description="Processes that answer, on the same ports.")
+    poll_seconds: float = Field(1.0, gt=0, description="How often the registry is looked at.")
     max_rows: int = Field(1000, ge=1, description="Most rows in one request.")
+    max_bytes: int = Field(4 * 2**20, ge=1024, description="Most bytes in the body of a request, unpacked.")
+    body_seconds: float = Field(10.0, gt=0, description="How long a request may take to arrive.")
+    decimals: int | None = Field(
+        None,
+        ge=0,
+        le=6,
+        description="Decimals that scores are answered with: the fewer, the less an answer tells about a record that "
+        "was trained on. None: all.",
+    )
+    certificate: Path | None = Field(None, description="TLS certificate chain, PEM; none: no TLS.")
+    key: Path | None = Field(None, description="Its private key, PEM.")
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("a certificate and its key go together")
+        return self

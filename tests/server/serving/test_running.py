@@ -10,21 +10,27 @@ import pytest
 
 from pipeline.language.settings.serving import ServingConfig
 from pipeline.store.registry import Registry
+from pipeline.store.workspace import Workspace
 from privacy.errors import PortInUse, ServingError
-from server.serving.running import call, check_port, free_port, start_endpoint, wait_for
+from server.serving.listening import check_port
+from server.serving.running import Endpoint, call, start_endpoint, wait_for
 from tests.conftest import Trained
 
 ROW = {"age": 70, "lab": 6.5, "unit": "intensive"}
 
 
 @pytest.fixture(scope="module")
-def registry(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+def space(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return Workspace(tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture(scope="module")
+def registry(trained: Trained, space: Workspace) -> Registry:
     """A registry of its own that starts without a champion and holds copies of the trained version."""
     workspace: Any = trained.workspace
     source = Registry(workspace.registry_url, workspace.models).champion("stay")
     assert source
-    folder = tmp_path_factory.mktemp("registry")
-    made = Registry(f"sqlite:///{folder / 'registry.db'}", folder / "models")
+    made = Registry(space.registry_url, space.models)
     files = {path.name: path.read_bytes() for path in source.folder.iterdir()}
     for number in (1, 2, 3):
         made.register("stay", {**files, "note.json": str(number).encode()}, source.metrics, {})
@@ -32,12 +38,23 @@ def registry(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Regi
 
 
 @pytest.fixture(scope="module")
-def url(engine: None, registry: Registry) -> Iterator[str]:
+def endpoint(engine: None, space: Workspace, registry: Registry) -> Iterator[Endpoint]:
+    """Two replicas."""
     from ray import serve
 
-    config = ServingConfig(port=0, poll_seconds=0.1, max_rows=50)
-    yield start_endpoint(config, registry, "stay")
+    config = ServingConfig(
+        port=0, grpc_port=0, poll_seconds=0.05, max_rows=50, replicas=2, body_seconds=2, max_bytes=65536
+    )
+    endpoint = start_endpoint(config, space, "stay")
+    yield endpoint
+    endpoint.stop()
     serve.shutdown()
+    assert not list(space.scratch.glob("serving-*"))
+
+
+@pytest.fixture(scope="module")
+def url(endpoint: Endpoint) -> str:
+    return endpoint.url
 
 
 def test_without_a_champion_it_says_so_and_then_follows_it_without_a_restart(url: str, registry: Registry) -> None:
@@ -78,7 +95,9 @@ def test_a_refused_version_leaves_the_old_one_serving(url: str, registry: Regist
     kept = weights.read_bytes()
     weights.write_bytes(kept[:-4] + b"\0\0\0\1")
     registry.promote("stay", 3)
-    with pytest.raises(ServingError, match="does not serve version 3"):
+    with pytest.raises(
+        ServingError, match=r"does not serve version 3.*version 3 refused: .*altered after registration"
+    ):
         wait_for(url, 3, seconds=1.5)
     assert call(f"{url}/predict", {"rows": [ROW]})["version"] == 2
     weights.write_bytes(kept)
@@ -89,9 +108,10 @@ def test_models_and_health(url: str, registry: Registry) -> None:
     registry.promote("stay", 1)
     wait_for(url, 1, seconds=20)
     models = call(f"{url}/models")
-    assert models["versions"] == [3, 2, 1]
+    assert models["versions"] == [1]
+    assert models["champion"]["schema"]["required"] == ["age", "lab", "unit"]
     assert models["champion"]["version"] == 1
-    assert call(f"{url}/health")["status"] == "ok"
+    assert call(f"{url}/healthz")["status"] == "ok"
 
 
 @pytest.mark.parametrize(
@@ -101,8 +121,16 @@ def test_models_and_health(url: str, registry: Registry) -> None:
         ({"rows": []}, "422"),
         ({"rows": [ROW], "more": 1}, "422"),
         ({"rows": [ROW] * 51}, "413.*at most 50"),
-        ({"rows": "all"}, "422"),
-        ({}, "422"),
+        ({"rows": "all"}, "422.*rows: expected a list"),
+        ({}, "422.*rows: expected a list"),
+        ({"rows": [1] * 9000}, "422.*row 0: expected an object"),
+        ({"rows": [{**ROW, "age": 10**400}]}, "422.*row 0, column age: expected a number"),
+        ({"rows": [{f"c{number}": 1 for number in range(2000)}]}, "422.*no such column: c0, c1, c10 and 1997 more"),
+        ({"rows": [ROW], "version": "9"}, "404.*version 9 of stay is not served"),
+        ({"rows": [ROW], "version": "../x"}, "404"),
+        ({"rows": [ROW], "version": True}, "422.*version: expected"),
+        ({"rows": [ROW], "subject": 7}, "422.*subject: expected text"),
+        ({"rows": [{**ROW, "unit": "x" * 70000}]}, "413.*at most 65536"),
     ],
 )
 def test_bad_requests_are_explained(url: str, registry: Registry, body: dict[str, Any], told: str) -> None:
@@ -113,11 +141,15 @@ def test_bad_requests_are_explained(url: str, registry: Registry, body: dict[str
 
 
 def test_junk_is_refused_not_crashed(url: str) -> None:
-    request = urllib.request.Request(f"{url}/predict", b"\xff\x00{", {"Content-Type": "application/json"})
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(request, timeout=10)
-    assert caught.value.code in (400, 422)
-    caught.value.close()
+    for body in (b"\xff\x00{", b"[" * 50000, b'{"rows":[{"unit":"\\ud800"}]}', b"", b"1", b'{"rows":[{"age":1e999}]}'):
+        request = urllib.request.Request(f"{url}/predict", body)
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=10)
+        assert caught.value.code in (400, 422)
+        told = caught.value.read()
+        assert len(told) < 600
+        assert b"/" not in told
+        caught.value.close()
 
 
 def test_it_listens_on_loopback_only(url: str) -> None:
@@ -135,4 +167,3 @@ def test_a_taken_port_is_named() -> None:
         taken.listen()
         with pytest.raises(PortInUse, match="cannot be used"):
             check_port("127.0.0.1", taken.getsockname()[1])
-    assert free_port("127.0.0.1") > 0

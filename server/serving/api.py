@@ -1,0 +1,132 @@
+"""The questions that HTTP takes: `POST /predict`, what there is, and how it goes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic_core import from_json, to_json
+from starlette.exceptions import HTTPException
+
+from server.serving.asking import Desk
+from server.serving.door import refusal
+from server.serving.oip import add_inference
+from server.serving.openapi import document, page
+from server.serving.receipts import Receipts
+from server.serving.refusal import Refused
+from server.serving.version import ServedModel
+
+KNOWN = {"rows", "version", "subject"}
+
+
+def application(desk: Desk, receipts: Receipts) -> FastAPI:
+    """Everything behind the door."""
+    api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)  # its pages would load scripts from elsewhere
+    shelf = desk.shelf
+
+    @api.exception_handler(Refused)
+    def refused(request: Request, error: Refused) -> Response:
+        return JSONResponse(refusal(request.url.path, str(error)), error.status)
+
+    @api.exception_handler(HTTPException)
+    def unknown(request: Request, error: HTTPException) -> Response:
+        return JSONResponse(refusal(request.url.path, str(error.detail)), error.status_code, error.headers)
+
+    @api.post("/predict")
+    async def predict(request: Request) -> Response:
+        rows, version, subject = _question(await request.body())
+        answered = desk.ask(rows, version, subject)
+        number = answered.model.number
+        reply = {
+            "model": answered.model.registered.name,
+            "version": number,
+            "id": receipts.made(number, len(rows)),
+            "predictions": answered.predictions,
+        }
+        return Response(to_json(reply), media_type="application/json")
+
+    @api.get("/models")
+    async def models() -> dict[str, Any]:
+        """What is served; the card of the champion."""
+        shelf.look()
+        lineup = shelf.lineup
+        told = {
+            "model": lineup.name,
+            "versions": sorted(shelf.loaded, reverse=True),
+            "shares": {str(version): share for version, share in lineup.shares.items()},
+            "shadow": list(lineup.shadow),
+            "problem": lineup.problem,
+        }
+        champion = shelf.loaded.get(lineup.champion or 0)
+        return {**told, "champion": champion.description if champion else None}
+
+    @api.get("/models/{version}")
+    async def model(version: str) -> dict[str, Any]:
+        """The card of one: metrics with errors, privacy statement, schemas."""
+        return dict(shelf.chosen(version, None).description)
+
+    @api.get("/healthz")
+    async def alive() -> dict[str, str]:
+        """200: the process answers."""
+        return {"status": "ok"}
+
+    @api.get("/readyz")
+    async def ready() -> Response:
+        """200 when a version answers, and which; else 503 with the reason."""
+        shelf.look()
+        lineup = shelf.lineup
+        answering = [version for version in lineup.shares if version in shelf.loaded]
+        told = {
+            "status": "ok" if answering else "no version answers",
+            "model": lineup.name,
+            "version": lineup.champion,
+            "shares": {str(version): lineup.shares[version] for version in answering},
+            "problem": lineup.problem
+            if answering or lineup.problem
+            else f"no version of {lineup.name} is champion yet",
+        }
+        return JSONResponse(told, 200 if answering else 503)
+
+    @api.get("/metrics")
+    async def metrics() -> Response:
+        return Response(desk.measures.page(), media_type="text/plain; version=0.0.4")
+
+    def documented() -> ServedModel | None:
+        shelf.look()
+        return shelf.loaded.get(next(iter(shelf.lineup.shares), 0))
+
+    @api.get("/openapi.json")
+    async def openapi() -> dict[str, Any]:
+        return document(documented(), desk.max_rows)
+
+    @api.get("/docs")
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(page(document(documented(), desk.max_rows)))
+
+    add_inference(api, desk)
+    return api
+
+
+def _question(body: bytes) -> tuple[list[dict[str, Any]], str | None, str | None]:
+    """Rows, version and subject. Raises Refused."""
+    try:
+        told = from_json(body)
+    except ValueError as error:
+        raise Refused(400, f"not JSON: {error}") from None
+    if not isinstance(told, dict):
+        raise Refused(422, 'expected an object: {"rows": [...]}')
+    if more := sorted(set(told) - KNOWN):
+        raise Refused(422, f"no such field: {more[0][:60]}; there are rows, version and subject")
+    rows = told.get("rows")
+    if not isinstance(rows, list):
+        raise Refused(422, "rows: expected a list of objects, each from column to value")
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise Refused(422, f"row {number}: expected an object from column to value")
+    version, subject = told.get("version"), told.get("subject")
+    if version is not None and (isinstance(version, bool) or not isinstance(version, str | int)):
+        raise Refused(422, "version: expected a number, or champion")
+    if subject is not None and not isinstance(subject, str):
+        raise Refused(422, "subject: expected text")
+    return rows, None if version is None else str(version), subject
