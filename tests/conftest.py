@@ -18,6 +18,8 @@ quiet_environment()
 
 SHARED = {"engine": "processes", "deployment": "processes", "trained": "whole"}
 """Fixtures that start Ray or other processes, or that take a whole run."""
+collect_ignore = ["server/serving/stock.py"]
+"""Runs in a process of its own."""
 STARTS = {"subprocess.Popen", "os.fork", "os.posix_spawn", "os.system"}
 """What the quick lane does not do, but for dividing a data set: once, for all tests."""
 _alone: list[str] = []

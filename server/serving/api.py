@@ -53,12 +53,12 @@ def application(desk: Desk, receipts: Receipts) -> FastAPI:
         lineup = shelf.lineup
         told = {
             "model": lineup.name,
-            "versions": sorted(shelf.loaded, reverse=True),
+            "versions": sorted(shelf.served, reverse=True),
             "shares": {str(version): share for version, share in lineup.shares.items()},
             "shadow": list(lineup.shadow),
             "problem": lineup.problem,
         }
-        champion = shelf.loaded.get(lineup.champion or 0)
+        champion = shelf.served.get(lineup.champion or 0)
         return {**told, "champion": champion.description if champion else None}
 
     @api.get("/models/{version}")
@@ -76,7 +76,7 @@ def application(desk: Desk, receipts: Receipts) -> FastAPI:
         """200 when a version answers, and which; else 503 with the reason."""
         shelf.look()
         lineup = shelf.lineup
-        answering = [version for version in lineup.shares if version in shelf.loaded]
+        answering = [version for version in lineup.shares if version in shelf.served]
         told = {
             "status": "ok" if answering else "no version answers",
             "model": lineup.name,
@@ -94,7 +94,7 @@ def application(desk: Desk, receipts: Receipts) -> FastAPI:
 
     def documented() -> ServedModel | None:
         shelf.look()
-        return shelf.loaded.get(next(iter(shelf.lineup.shares), 0))
+        return shelf.served.get(next(iter(shelf.lineup.shares), 0))
 
     @api.get("/openapi.json")
     async def openapi() -> dict[str, Any]:

@@ -42,7 +42,7 @@ def add_inference(api: FastAPI, desk: Desk) -> None:
     @api.get("/v2/models/{name}")
     @api.get("/v2/models/{name}/versions/{version}")
     async def model(name: str, version: str | None = None) -> dict[str, Any]:
-        return metadata(named(desk, name, version), name, sorted(desk.shelf.loaded))
+        return metadata(named(desk, name, version), name, sorted(desk.shelf.served))
 
     @api.get("/v2/models/{name}/ready")
     @api.get("/v2/models/{name}/versions/{version}/ready")
@@ -53,7 +53,7 @@ def add_inference(api: FastAPI, desk: Desk) -> None:
     @api.post("/v2/repository/index")
     async def index() -> list[dict[str, str]]:
         name = desk.shelf.lineup.name
-        return [{"name": name, "version": str(version), "state": "READY"} for version in sorted(desk.shelf.loaded)]
+        return [{"name": name, "version": str(version), "state": "READY"} for version in sorted(desk.shelf.served)]
 
     @api.post("/v2/models/{name}/infer")
     @api.post("/v2/models/{name}/versions/{version}/infer")
@@ -80,7 +80,7 @@ def add_inference(api: FastAPI, desk: Desk) -> None:
 def answering(desk: Desk) -> bool:
     """Whether a version answers."""
     desk.shelf.look()
-    return any(version in desk.shelf.loaded for version in desk.shelf.lineup.shares)
+    return any(version in desk.shelf.served for version in desk.shelf.lineup.shares)
 
 
 def named(desk: Desk, name: str, version: str | None) -> ServedModel:

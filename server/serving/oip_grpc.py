@@ -91,7 +91,7 @@ class Inference(GRPCInferenceServiceServicer):  # type: ignore[misc]
     @_asked
     def ModelMetadata(self, request: Any) -> Any:  # noqa: N802
         model = named(self.desk, request.name, request.version or None)
-        told = metadata(model, request.name, sorted(self.desk.shelf.loaded))
+        told = metadata(model, request.name, sorted(self.desk.shelf.served))
         inputs, outputs = told.pop("inputs"), told.pop("outputs")
         tensor = protocol.ModelMetadataResponse.TensorMetadata
         return protocol.ModelMetadataResponse(

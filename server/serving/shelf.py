@@ -61,7 +61,14 @@ class Shelf:
 
     @property
     def loaded(self) -> Mapping[int, ServedModel]:
+        """In memory; for a moment also what the lineup holds no more."""
         return self._models
+
+    @property
+    def served(self) -> Mapping[int, ServedModel]:
+        """What the lineup holds, as far as it is in memory."""
+        models = self._models
+        return {held.version: models[held.version] for held in self.lineup.held if held.version in models}
 
     def chosen(self, wanted: str | None, subject: str | None) -> ServedModel:
         """The version that answers: the one that is named, else the one whose share the subject is in.
@@ -79,10 +86,11 @@ class Shelf:
             if lineup.champion is None:
                 raise Refused(503, lineup.problem or f"no version of {lineup.name} is champion yet")
             return self._held(lineup.champion)
-        if not (wanted.isascii() and wanted.isdecimal() and len(wanted) < 10) or int(wanted) not in self._models:
-            live = ", ".join(str(version) for version in sorted(self._models)) or "none"
+        served = self.served
+        if not (wanted.isascii() and wanted.isdecimal() and len(wanted) < 10) or int(wanted) not in served:
+            live = ", ".join(str(version) for version in sorted(served)) or "none"
             raise Refused(404, f"version {wanted[:20]} of {lineup.name} is not served; served are: {live}")
-        return self._models[int(wanted)]
+        return served[int(wanted)]
 
     def shadows(self, answering: int) -> list[ServedModel]:
         """The versions that are asked too."""

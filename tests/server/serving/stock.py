@@ -79,4 +79,5 @@ def main(http: str, grpc: str) -> None:
     sys.stdout.write(json.dumps(said))
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])
