@@ -64,9 +64,8 @@ class Door:
             logger.error("failed", extra={"request": name.decode(), "cause": type(error).__name__})
             if not status:
                 await _refuse(scope["path"], 500, f"something went wrong here; request {name.decode()}", answer)
-        route = scope["route"].path if "route" in scope else "other"
-        self._measures.requests.labels(route, str(status)).inc()
-        self._measures.seconds.labels(route).observe(time.perf_counter() - begun)
+        route = scope.get("asked") or (scope["route"].path if "route" in scope else "other")
+        self._measures.answered(route, str(status), time.perf_counter() - begun)
         if status >= 400:
             logger.warning("refused", extra={"request": name.decode(), "route": route, "status": status})
 

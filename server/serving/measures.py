@@ -20,6 +20,7 @@ class Measures:
     def __init__(self, replica: str, board: Board) -> None:
         self._replica, self._board = replica, board
         self._own = CollectorRegistry()
+        self._routes: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self.requests = Counter(
             "sottovoce_requests",
             "Questions by what was asked and what was said.",
@@ -37,6 +38,15 @@ class Measures:
             ["version"],
             registry=self._own,
         )
+
+    def answered(self, route: str, status: str, seconds: float) -> None:
+        """One more answer."""
+        known = self._routes.get((route, status))
+        if known is None:
+            known = self.requests.labels(route, status), self.seconds.labels(route)
+            self._routes[route, status] = known
+        known[0].inc()
+        known[1].observe(seconds)
 
     def samples(self) -> list[object]:
         """For the other replicas."""

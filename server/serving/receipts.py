@@ -3,7 +3,6 @@ one, so that nothing need be stored for a prediction that nobody comes back to."
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 import secrets
@@ -49,4 +48,4 @@ class Receipts:
         return Prediction(int(found[1]), int(found[2])) if known else None
 
     def _tag(self, said: str) -> str:
-        return hmac.new(self._secret, said.encode(), hashlib.sha256).hexdigest()[:16]
+        return hmac.digest(self._secret, said.encode(), "sha256").hex()[:16]
