@@ -43,7 +43,7 @@ class Keyring:
     """The file of keys of a workspace; looked at anew when it has changed: a key can be replaced at any time."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._name = path, str(path)
+        self.path, self._name = path, str(path)
         self._stamp: tuple[int, int] | None = None
         self._known: dict[str, Key] = {}
 
@@ -56,14 +56,14 @@ class Keyring:
             raise ConfigError(
                 f"{name!r} is no name for a key", remedy="Up to 64 letters, digits, dots, dashes and underscores."
             ) from None
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with locked(self._path.with_name(".keys.lock")):
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with locked(self.path.with_name(".keys.lock")):
             self._write(Keys(keys=(*self.all(), made)))
         return key
 
     def remove(self, name: str, but_newest: bool) -> int:
         """Keys of that name, or all but the newest; how many. Raises NotFound."""
-        with locked(self._path.with_name(".keys.lock")):
+        with locked(self.path.with_name(".keys.lock")):
             found = sorted((key for key in self.all() if key.name == name), key=lambda key: key.made)
             if not found:
                 raise NotFound(f"there is no key {name}", remedy="See those there are: sottovoce keys list")
@@ -74,12 +74,12 @@ class Keyring:
     def all(self) -> tuple[Key, ...]:
         """Raises ConfigError when the file is none of ours: nobody is let in by a file that cannot be read."""
         try:
-            return Keys.model_validate_json(self._path.read_bytes()).keys
+            return Keys.model_validate_json(self.path.read_bytes()).keys
         except FileNotFoundError:
             return ()
         except ValueError:
             raise ConfigError(
-                f"{self._path} holds no keys that could be read", remedy="Restore it, or remove it and add keys anew."
+                f"{self.path} holds no keys that could be read", remedy="Restore it, or remove it and add keys anew."
             ) from None
 
     @property
@@ -90,7 +90,7 @@ class Keyring:
     def who(self, told: str) -> Key | None:
         """Whose key it is. By digest, so that how long a look-up takes says nothing about keys."""
         try:
-            found = self._path.stat()
+            found = self.path.stat()
             if (stamp := (found.st_ino, found.st_mtime_ns)) != self._stamp:
                 self._known = {key.digest: key for key in self.all()}
                 self._stamp = stamp
@@ -99,10 +99,10 @@ class Keyring:
         return self._known.get(_digest(told))
 
     def _write(self, keys: Keys) -> None:
-        building = self._path.with_name(f".keys.{secrets.token_hex(4)}")
+        building = self.path.with_name(f".keys.{secrets.token_hex(4)}")
         building.touch(mode=0o600)
         building.write_text(keys.model_dump_json(indent=1))
-        os.replace(building, self._path)
+        os.replace(building, self.path)
 
 
 def _digest(key: str) -> str:

@@ -40,11 +40,14 @@ def add(
 @keys.command("list")
 def list_(workspace: WORKSPACE = None) -> None:
     """Whose keys there are. The keys themselves are kept nowhere."""
-    found = _keyring(workspace).all()
+    keyring = _keyring(workspace)
+    found = keyring.all()
     for key in sorted(found, key=lambda key: (key.name, key.made)):
         made = datetime.datetime.fromtimestamp(key.made, datetime.UTC).isoformat(sep=" ", timespec="minutes")
         typer.echo(f"  {key.name:20} {', '.join(key.roles):28} {key.digest[:8]}  since {made[:16]}")
-    if not found:
+    if not found and keyring.closed:
+        typer.echo(f"  none left: nobody may ask. To let everybody on this machine ask, remove {keyring.path}")
+    elif not found:
         typer.echo("  none: whoever reaches the endpoint may ask")
 
 

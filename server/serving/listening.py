@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from typing import Any
 
@@ -18,10 +19,14 @@ def check_port(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise PortInUse(
-                f"{host}:{port} cannot be used: {error.strerror}",
-                remedy="Choose another: --set serving.port=PORT (or grpc_port), or 0 for a free one.",
-            ) from None
+            raise _taken(host, port, error) from None
+
+
+def _taken(host: str, port: int, error: OSError) -> PortInUse:
+    remedy = "Choose another: --set serving.port=PORT (or grpc_port), or 0 for a free one."
+    if error.errno == errno.EADDRNOTAVAIL:
+        remedy = "Name an address of this machine, such as 127.0.0.1; 0.0.0.0 is all of them."
+    return PortInUse(f"{host}:{port} cannot be used: {error.strerror}", remedy=remedy)
 
 
 def reserved(host: str, port: int) -> socket.socket:
@@ -44,7 +49,7 @@ def _bound(host: str, port: int) -> socket.socket:
         made.bind((host, port))
     except OSError as error:
         made.close()
-        raise PortInUse(f"{host}:{port} cannot be used: {error.strerror}") from None
+        raise _taken(host, port, error) from None
     made.setblocking(False)
     return made
 

@@ -102,7 +102,7 @@ class Replica:
 
     def check_health(self) -> None:
         """Serve replaces a replica for which this raises, or that does not answer."""
-        if self._serving.done() or self._following.done():
+        if not self._shelf.lineup.stopping and (self._serving.done() or self._following.done()):
             raise RuntimeError("it stopped listening")
 
     async def _follow(self) -> None:

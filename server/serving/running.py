@@ -49,7 +49,12 @@ class Endpoint:
             serve.delete(self.application)
         for held in self.held:
             held.close()
-        shutil.rmtree(self.director.board.folder, ignore_errors=True)
+        folder = self.director.board.folder
+        for _ in range(20):  # a replica's last word may come in between
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                break
+            time.sleep(0.05)
 
 
 def checked(config: ServingConfig, keyring: Keyring) -> None:
