@@ -57,7 +57,10 @@ class Categorical(Words):
         places = {text_of(name): place for place, name in enumerate(self.categories)}
 
         def encode(value: str, into: Matrix) -> None:
-            if place := places.get(text_of(value), len(places)):
+            place = places.get(value)  # most are written as they are declared
+            if place is None:
+                place = places.get(text_of(value), len(places))
+            if place:
                 into[place - 1] = 1.0
 
         return encode
