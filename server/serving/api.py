@@ -104,8 +104,8 @@ def application(desk: Desk, receipts: Receipts) -> FastAPI:
         return document(documented(), desk.max_rows)
 
     @api.get("/docs")
-    async def docs() -> HTMLResponse:
-        return HTMLResponse(page(document(documented(), desk.max_rows)))
+    async def docs(request: Request) -> HTMLResponse:
+        return HTMLResponse(page(document(documented(), desk.max_rows), str(request.base_url)))
 
     add_inference(api, desk)
     return api

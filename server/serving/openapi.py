@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from pipeline.language.protocol import own_version
+from server.serving.tensors import input_kinds
 from server.serving.version import ServedModel
 
 _REFUSED = {
@@ -27,11 +28,17 @@ def document(model: ServedModel | None, max_rows: int) -> dict[str, Any]:
     row: dict[str, Any] = {"type": "object"}
     answer: dict[str, Any] = {"type": "object"}
     example: dict[str, Any] = {}
+    tensors: dict[str, Any] = {}
     if model:
         properties = {name: _nullable(column.json_schema) for name, column in model.spec.columns.items()}
         row = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
         answer = model.spec.task.answer_schema
         example = {"example": {"rows": [model.example]}}
+        inputs = [
+            {"name": name, "datatype": kind, "shape": [1, 1], "data": [model.example[name]]}
+            for name, kind in input_kinds(model).items()
+        ]
+        tensors = {"example": {"inputs": inputs}}
     question = {
         "type": "object",
         "required": ["rows"],
@@ -92,7 +99,10 @@ def document(model: ServedModel | None, max_rows: int) -> dict[str, Any]:
                 "parameters": [{**version, "name": "name"}],
                 "post": {
                     "summary": "The Open Inference Protocol, version 2: one tensor for each raw column.",
-                    "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
+                    "requestBody": {
+                        "required": True,
+                        "content": {"application/json": {"schema": {"type": "object"}, **tensors}},
+                    },
                     "responses": {"200": _said("One tensor for each part of an answer."), **_refusals(_REFUSED)},
                 },
             },
@@ -103,25 +113,25 @@ def document(model: ServedModel | None, max_rows: int) -> dict[str, Any]:
 _TEXT = {"description": "Text.", "content": {"text/plain": {"schema": {"type": "string"}}}}
 
 
-def page(document: dict[str, Any]) -> str:
-    """The same for people, in one page that loads nothing from anywhere."""
-    parts = []
+def page(document: dict[str, Any], base: str) -> str:
+    """The same for people, in one page that loads nothing from anywhere. base: where it was asked for."""
+    parts, info = [], document["info"]
     for path, methods in document["paths"].items():
         for method, told in methods.items():
             if method in ("get", "post"):
                 body = told.get("requestBody", {}).get("content", {}).get("application/json", {})
                 example = json.dumps(body["example"]) if "example" in body else ""
-                ask = f"curl -s localhost:8000{path}" + (f" -d '{example}'" if example else "")
+                filled = path.replace("{version}", "champion").replace("{name}", info["title"])
+                ask = f"curl -s {base.rstrip('/')}{filled}" + (f" -d '{example}'" if example else "")
                 parts.append(
                     f"<section><h2><code>{method.upper()} {html.escape(path)}</code></h2>"
                     f"<p>{html.escape(told['summary'])}</p><pre>{html.escape(ask)}</pre></section>"
                 )
-    info = document["info"]
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{html.escape(info['title'])}</title><style>:root{{color-scheme:light dark}}body{{font:16px/1.5 "
-        "system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem}pre{padding:.7rem;overflow-x:auto;"
-        "border:1px solid;border-radius:.4rem}h2{font-size:1.1rem}</style>"
+        "system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem}pre{padding:.7rem;white-space:pre-wrap;"
+        "overflow-wrap:anywhere;border:1px solid;border-radius:.4rem}h2{font-size:1.1rem}</style>"
         f"<h1>{html.escape(info['title'])}</h1><p>{html.escape(info['description'])}</p>"
         f'{"".join(parts)}<p><a href="openapi.json">openapi.json</a></p></html>'
     )

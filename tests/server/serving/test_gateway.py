@@ -233,8 +233,12 @@ def test_what_is_served_is_documented_without_another_site(endpoint: Endpoint) -
     assert call(f"{endpoint.url}/predict", question)["version"] == 1
     with urllib.request.urlopen(f"{endpoint.url}/docs", timeout=10) as page:
         text = page.read().decode()
-    assert "http://" not in text
+    assert "http://" not in text.replace(endpoint.url, ""), "nothing is loaded from anywhere"
     assert "https://" not in text
+    tensors = document["paths"]["/v2/models/{name}/infer"]["post"]["requestBody"]["content"]["application/json"][
+        "example"
+    ]
+    assert call(f"{endpoint.url}/v2/models/stay/infer", tensors)["model_version"] == "1"
     assert "intensive" in text or "medical" in text
     for path, key in (("/nowhere", "detail"), ("/v2/nowhere", "error"), ("/v2/models/x/infer", "error")):
         with pytest.raises(urllib.error.HTTPError) as caught:
