@@ -62,7 +62,7 @@ def document(model: ServedModel | None, max_rows: int) -> dict[str, Any]:
         "properties": {
             "model": {"type": "string"},
             "version": {"type": "integer"},
-            "id": {"type": "string", "description": "Shown with feedback."},
+            "id": {"type": "string", "description": "Of this prediction; nobody else can make one."},
             "predictions": {"type": "array", "items": answer},
         },
     }
