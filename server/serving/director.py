@@ -46,6 +46,7 @@ class Director:
     _file: int | None = None
     _told: str = ""
     _again: float = 0.0
+    _behind: bool = False
     _pause: float = 0.0
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -78,12 +79,17 @@ class Director:
 
     def _follow(self) -> None:
         while not self._stop.wait(self.poll_seconds):
-            self._settle()
+            try:
+                self._settle()
+            except OSError as error:  # a disk that is full, for one: what answers goes on
+                self._target, self._told = None, ""
+                self.tell(f"nothing can be changed now: {error.strerror}")
 
     def _settle(self) -> None:
         """One look at the registry, and what follows from it."""
         wanted = self._safely(self._wanted)
-        again = bool(self._refused()) and time.monotonic() >= self._again
+        # Where something stands in, the version that was refused may have been mended before anybody looked again.
+        again = (self._behind or bool(self._refused())) and time.monotonic() >= self._again
         if wanted != self._target or again:
             self._change(wanted)
         self._say(Status.of(self._now, self.board.reports()))
@@ -96,6 +102,7 @@ class Director:
         broken = {version: refused[version] for version in wanted.shares if version in refused}
         self._pause = min(max(2 * self._pause, self.poll_seconds), LONGEST_PAUSE) if refused else 0.0
         self._again = time.monotonic() + self._pause
+        self._behind = bool(broken)
         if broken:
             self._fall_back(wanted, broken)
         else:
@@ -139,9 +146,11 @@ class Director:
         while time.monotonic() < deadline and not self._stop.is_set():
             reports = self.board.reports().values()
             if all(report.number >= self._number for report in reports):
-                break
+                return self._refused()
             time.sleep(GLANCE)
-        return self._refused()
+        slow = [report for report in self.board.reports().values() if report.number < self._number]
+        late = {held.version for held in self._now.held for report in slow if held.version not in report.loaded}
+        return dict.fromkeys(late, f"not loaded within {LOADING:g} s") | self._refused()
 
     def _refused(self) -> dict[int, str]:
         held = {one.version for one in self._now.held}
