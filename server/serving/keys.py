@@ -42,8 +42,9 @@ class Keys(Frozen):
 class Keyring:
     """The file of keys of a workspace; looked at anew when it has changed: a key can be replaced at any time."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self._name = path, str(path)
+    def __init__(self, path: Path, always: bool = False) -> None:
+        """always: ask for a key also when the file is away, as where strangers come by."""
+        self.path, self._name, self._always = path, str(path), always
         self._stamp: tuple[int, int] | None = None
         self._known: dict[str, Key] = {}
 
@@ -85,7 +86,7 @@ class Keyring:
     @property
     def closed(self) -> bool:
         """Whether a key is asked for."""
-        return os.path.exists(self._name)  # noqa: PTH110  # before each question: a Path costs twice that
+        return self._always or os.path.exists(self._name)  # noqa: PTH110  # before each question: a Path costs twice that
 
     def who(self, told: str) -> Key | None:
         """Whose key it is. By digest, so that how long a look-up takes says nothing about keys."""

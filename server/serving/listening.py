@@ -11,6 +11,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from privacy.errors import PortInUse
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
 
 def check_port(host: str, port: int) -> None:
     """Raise PortInUse when somebody listens there, or the address is none of this machine's."""
@@ -33,15 +35,11 @@ def reserved(host: str, port: int) -> socket.socket:
     """A socket that holds a port, 0 for a free one, for those who share it. Raises PortInUse."""
     if port:
         check_port(host, port)
-    return _bound(host, port)
+    return shared_socket(host, port)
 
 
 def shared_socket(host: str, port: int) -> socket.socket:
-    """For one replica to listen on, beside the others."""
-    return _bound(host, port)
-
-
-def _bound(host: str, port: int) -> socket.socket:
+    """For one replica to listen on, beside the others. Raises PortInUse."""
     made = socket.socket(_family(host))
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

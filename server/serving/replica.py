@@ -24,7 +24,7 @@ from server.serving.asking import Desk
 from server.serving.door import Door
 from server.serving.keys import Keyring
 from server.serving.lineup import Board, Report
-from server.serving.listening import Patient, shared_socket
+from server.serving.listening import LOOPBACK, Patient, shared_socket
 from server.serving.logs import to_file
 from server.serving.measures import Measures
 from server.serving.receipts import Receipts
@@ -64,7 +64,7 @@ class Replica:
         measures = Measures(self._name, board)
         self._measures = measures
         desk = Desk(self._shelf, measures, config.max_rows, config.decimals)
-        keyring = Keyring(house / "keys.json")
+        keyring = Keyring(house / "keys.json", always=config.host not in LOOPBACK)
         self._shelf.look()
         self._shelf.load()
         app = application(desk, Receipts(house / "receipts.key"))

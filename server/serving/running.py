@@ -23,9 +23,8 @@ from pipeline.store.workspace import Workspace
 from privacy.errors import ConfigError, ServingError
 from server.serving.director import Director, directed
 from server.serving.keys import Keyring
-from server.serving.listening import check_port, reserved
+from server.serving.listening import LOOPBACK, check_port, reserved
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 STARTING = 120.0
 """Seconds for the replicas to come up."""
 

@@ -17,6 +17,8 @@ class Status(Frozen):
     number: int
     shares: dict[int, float]
     shadow: tuple[int, ...]
+    held: tuple[int, ...]
+    salt: str
     champion: int | None
     replicas: int
     refused: dict[int, str]
@@ -30,11 +32,19 @@ class Status(Frozen):
             number=lineup.number,
             shares=lineup.shares,
             shadow=lineup.shadow,
+            held=tuple(sorted(held.version for held in lineup.held)),
+            salt=lineup.salt,
             champion=lineup.champion,
             replicas=len(reports),
             refused=refused,
             problem=lineup.problem,
         )
+
+    def follows(self, wanted: Lineup) -> bool:
+        """Whether it does all that a lineup asks for."""
+        asked = Status.of(wanted, {})
+        same = (self.shares, self.shadow, self.held, self.salt) == (asked.shares, asked.shadow, asked.held, asked.salt)
+        return same and not self.problem
 
     @property
     def words(self) -> str:

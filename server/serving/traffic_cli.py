@@ -152,7 +152,7 @@ def _follow(scratch: Path, registry: object, name: str) -> None:
             status = Status.read(board.folder)
             if status is None or status.name != name or not Path(f"/proc/{pid}").exists():
                 del waiting[pid]
-            elif (status.shares, status.shadow) == (wanted.shares, wanted.shadow) and not status.problem:
+            elif status.follows(wanted):
                 typer.echo(f"  process {pid}: {status.words}")
                 del waiting[pid]
             elif refused := [version for version in wanted.shares if version in status.refused]:

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.store.registry import Registry
 from pipeline.store.traffic import Traffic
-from server.serving.director import Director, directed
+from server.serving.director import Director, asked, directed
 from server.serving.lineup import Board, Report
 from server.serving.shelf import Shelf
 from server.serving.status import Status
@@ -115,6 +115,11 @@ def test_a_broken_share_leaves_the_traffic_as_it_was(registry: Registry, start: 
     registry.direct("stay", Traffic(shares={"champion": 0.5, "3": 0.5}))
     told = until(director, lambda told: "version 3 refused" in told.problem)
     assert told.shares == {2: 1.0}
+    assert not told.follows(asked(registry, "stay"))
+    registry.direct("stay", Traffic(live=("1",), salt="x"))
+    told = until(director, lambda told: told.held == (1, 2))
+    assert told.follows(asked(registry, "stay"))
+    assert not told.follows(asked(registry, "stay").model_copy(update={"salt": "y"}))
     registry.direct("stay", Traffic(shares={"champion": 0.5, "1": 0.5}))
     assert until(director, lambda told: told.shares == {2: 0.5, 1: 0.5}).problem == ""
 

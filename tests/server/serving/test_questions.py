@@ -139,6 +139,7 @@ def test_a_row_is_a_row_by_either_protocol(ask: Ask) -> None:
         (b"{}", {"Content_Encoding": "br"}, 415),
         (b"{}", {"Content_Length": "99999999999999999999"}, 413),
     ],
+    ids=["long", "unpacked", "cut", "not packed", "unknown", "said to be long"],
 )
 def test_bodies_are_bounded_before_they_are_read(ask: Ask, body: bytes, headers: dict[str, str], status: int) -> None:
     assert ask("/predict", body, **headers)[0] == status
@@ -212,6 +213,9 @@ def test_keys_are_kept_as_digests(tmp_path: Path) -> None:
     assert keyring.who(one) is None
     assert keyring.remove("ops", but_newest=False) == 1
     assert keyring.closed, "without keys nobody comes in, rather than everybody"
+    gone = Keyring(tmp_path / "nowhere" / "keys.json", always=True)
+    assert gone.closed, "where strangers come by, also when the file is removed"
+    assert gone.who(one) is None
     assert {path.name for path in (tmp_path / "serving").iterdir()} == {"keys.json", ".keys.lock"}
 
 
