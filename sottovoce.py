@@ -24,6 +24,7 @@ import clients.budget_cli
 import clients.node.cli
 import pipeline.cli
 import server.coordinator.cli
+import server.evidence.cli
 import server.serving.cli
 import simulations.cli
 import simulations.project
@@ -66,6 +67,7 @@ for _room in (
     simulations.project,
     server.coordinator.cli,
     server.serving.cli,
+    server.evidence.cli,
     clients.node.cli,
     clients.budget_cli,
     pipeline.cli,

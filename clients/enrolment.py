@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from clients.home import Home
+from clients.planning import Spending, training_rows
 from pipeline.host.code import code_digest
 from pipeline.language.packing import Blobs
-from pipeline.language.protocol import Action, JoinReply, JoinRequest, own_version
-from privacy.errors import VersionMismatch
+from pipeline.language.protocol import Action, AskedSpending, JoinReply, JoinRequest, own_version
+from privacy.errors import PrivacyError, VersionMismatch
 
 ANSWERED_BY = {
     Action.KEYS: "clients.keyring",
@@ -37,6 +38,8 @@ def join(home: Home, request: JoinRequest, blobs: Blobs) -> tuple[JoinReply, Blo
     home.policy.permit_model(request.parameters)
     home.ledger.rows()  # a damaged ledger is refused before anything is planned
     epoch = home.snapshots.refresh()
+    contract, spending = request.contract, request.spending
+    unaffordable = _unaffordable(home, spending, contract.holdout) if spending and contract else ""
     reply = JoinReply(
         name=home.policy.name,
         version=own_version(),
@@ -44,5 +47,17 @@ def join(home: Home, request: JoinRequest, blobs: Blobs) -> tuple[JoinReply, Blo
         public_keys=home.identity.public.hex(),
         fingerprint=home.digest(epoch.encode(), home.policy.model_dump_json().encode()),
         declared=home.digest(b"declared", f"{home.policy.rows} {home.policy.subjects}".encode()),
+        unaffordable=unaffordable,
     )
     return reply, {}
+
+
+def _unaffordable(home: Home, asked: AskedSpending, holdout: float) -> str:
+    """Why a whole run is beyond what the owner allows; nothing of it depends on the data, and nothing is charged."""
+    rows = training_rows(home.policy.units_declared(asked.privacy), holdout)
+    try:
+        home.policy.permit_privacy(asked.privacy)
+        Spending(asked.privacy, asked.lines, rows, asked.shares).afford(home.ledger, holdout, "asked")
+    except PrivacyError as error:
+        return f"{error.cause}. {error.remedy}"[:1000]
+    return ""

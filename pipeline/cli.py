@@ -18,7 +18,10 @@ RunName = Annotated[
     str | None,
     typer.Option("--run", metavar="NAME", help="Begin the run of that name, or go on with it: any text."),
 ]
-Until = Annotated[str | None, typer.Option(metavar="STAGE", help="Run this stage and what it needs, then end.")]
+Until = Annotated[
+    str | None,
+    typer.Option(metavar="STAGE", help="Run this stage and what it needs, then end; budget: only ask who could pay."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 config_app = typer.Typer(help="Check a configuration, or print its JSON Schema.", no_args_is_help=True)

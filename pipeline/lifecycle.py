@@ -12,6 +12,7 @@ from pipeline.engine.execution import Context
 from pipeline.engine.graph import Dag
 from pipeline.engine.progress import Notice, Progress, RunPlanned, in_turn
 from pipeline.engine.scheduler import run as run_graph
+from pipeline.federation.affording import ask_budget
 from pipeline.federation.clients import Admitted, Clients
 from pipeline.kinds import INSTALLED
 from pipeline.language.config import Config
@@ -29,6 +30,7 @@ from pipeline.stages.training import training
 from pipeline.stages.validation import validation
 from pipeline.stages.values import Deployment, EvaluationReport, ModelVersion, TrainedModel, ValidationReport, Verdict
 from pipeline.store.artifacts import ArtifactStore
+from pipeline.store.heads import Heads
 from pipeline.store.journal import Journal
 from pipeline.store.registry import Registry
 from pipeline.store.workspace import Workspace
@@ -42,6 +44,9 @@ FREE = {
     "preprocessing": "- bounds are declared",
 }
 """What is said of a stage that the budget has no line of."""
+
+BUDGET = "budget"
+"""Before any stage: every client is asked whether it could pay for a whole run; nothing is run, and nothing charged."""
 
 Value = TypeVar("Value", bound=BaseModel)
 
@@ -84,7 +89,7 @@ def lifecycle_dag() -> Dag:
 class Part:
     """A run that several processes may work for, one after the other, and how far this one goes.
 
-    run: its id; None: a new one. until: the last stage; None: all.
+    run: its id; None: a new one. until: the last stage; None: all; BUDGET: ask who could pay for it, and end.
     """
 
     run: str | None = None
@@ -92,6 +97,8 @@ class Part:
 
     def check(self, config: Config, workspace: Workspace) -> None:
         """Raise ConfigError for what would be refused later: an unknown stage, a run of another configuration."""
+        if self.until == BUDGET:
+            return
         lifecycle_dag().until(self.until)
         if self.run:
             metadata = workspace.metadata()
@@ -118,17 +125,18 @@ def run_lifecycle(
     admitted: who may take part; None: whoever the grid lets in. Raises whatever SottovoceError the failing stage
     raised, ConfigError for a run of another configuration; finished stages are kept.
     """
-    dag, progress = lifecycle_dag().until(part.until), in_turn(progress)
+    progress = in_turn(progress)
+    if part.until == BUDGET:
+        heads = workspace.heads()
+        try:
+            ask_budget(_clients(config, grid, progress, heads, admitted), config)
+        finally:
+            heads.close()
+        return None
+    dag = lifecycle_dag().until(part.until)
     metadata, heads, store = workspace.metadata(), workspace.heads(), workspace.artifacts()
     run = metadata.begin_run(config.name, config.model_dump(mode="json"), part.run)
-    clients = Clients(
-        grid,
-        min_cohort=config.federation.min_cohort,
-        timeout=config.federation.timeout,
-        progress=progress,
-        heads=heads,
-        admitted=admitted,
-    )
+    clients = _clients(config, grid, progress, heads, admitted)
     lines = Lines.of(config)
     prices = FREE | lines.prices(config.privacy)
     context = Context(
@@ -170,4 +178,17 @@ def run_lifecycle(
         verdict=value("verdict", Verdict),
         version=value("model_version", ModelVersion),
         deployment=value("deployment", Deployment),
+    )
+
+
+def _clients(
+    config: Config, grid: Grid, progress: Progress, heads: Heads, admitted: Mapping[str, Admitted] | None
+) -> Clients:
+    return Clients(
+        grid,
+        min_cohort=config.federation.min_cohort,
+        timeout=config.federation.timeout,
+        progress=progress,
+        heads=heads,
+        admitted=admitted,
     )

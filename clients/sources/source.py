@@ -30,6 +30,7 @@ class Source(Kind):
         "parquet": "clients.sources.parquet:Parquet",
         "folder": "clients.sources.folder:Folder",
         "sql": "clients.sources.sql:Sql",
+        "stream": "clients.sources.stream:Stream",
         "images": "clients.sources.images:Images",
         "callable": "clients.sources.function:Function",
         "several": "clients.sources.several:Several",

@@ -34,16 +34,7 @@ class Sql(Source):
     @field_validator("url")
     @classmethod
     def _url(cls, url: str) -> str:
-        from sqlalchemy.engine import make_url
-        from sqlalchemy.exc import ArgumentError
-
-        try:
-            found = make_url(url)
-        except ArgumentError:
-            raise ValueError("not a URL of a database; such as postgresql+psycopg://reader@host/db") from None
-        if found.password:
-            raise ValueError("a password has no place in a policy: let PGPASSFILE or PGPASSWORD have it")
-        return url
+        return url_of(url)
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -82,11 +73,11 @@ class Sql(Source):
         schema, _, name = str(self.table).rpartition(".")
         return select(literal_column("*")).select_from(table(name, schema=schema or None))
 
-    def _connected(self) -> _Connected:
-        return _Connected(self.url)
+    def _connected(self) -> Connected:
+        return Connected(self.url)
 
 
-class _Connected:
+class Connected:
     """A connection, and errors by their names: a driver's own may quote rows."""
 
     def __init__(self, url: str) -> None:
@@ -125,6 +116,20 @@ class _Connected:
         from sqlalchemy.engine import make_url
 
         return make_url(self._url).render_as_string(hide_password=True)
+
+
+def url_of(url: str) -> str:
+    """Raises ValueError for what is no URL of a database, or holds a password."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        found = make_url(url)
+    except ArgumentError:
+        raise ValueError("not a URL of a database; such as postgresql+psycopg://reader@host/db") from None
+    if found.password:
+        raise ValueError("a password has no place in a policy: let PGPASSFILE or PGPASSWORD have it")
+    return url
 
 
 def _cells(cells: Any) -> Any:

@@ -77,6 +77,15 @@ class ClientWarned:
 
 
 @dataclass(frozen=True)
+class BudgetAsked:
+    """Whether a client could pay for a whole run, and a keyed digest of its data source; cause: why not, or empty."""
+
+    client: str
+    cause: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Traffic:
     """Bytes of arrays that one request moved, all clients together."""
 
@@ -124,6 +133,7 @@ Event = (
     | RoundFinished
     | ClientExcluded
     | ClientWarned
+    | BudgetAsked
     | Traffic
     | Notice
 )

@@ -73,6 +73,14 @@ BudgetLines = Annotated[
 HexSignature = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 
 
+class AskedSpending(Frozen):
+    """What a run would spend: could this client pay for all of it, begun now?"""
+
+    privacy: Privacy
+    lines: BudgetLines
+    shares: AskedShares | None = None
+
+
 class JoinRequest(Frozen):
     """Who are you, which data do you hold, and can you do this? Whoever lacks a class that is named says so now."""
 
@@ -80,6 +88,7 @@ class JoinRequest(Frozen):
     contract: DataContract | None = None
     model: Model | None = None
     parameters: int = Field(0, ge=0, description="How many of the model are trained.")
+    spending: AskedSpending | None = Field(None, description="Where it is asked whether a run could be paid for.")
     code: Codes = Field(default_factory=_codes)
 
 
@@ -92,6 +101,9 @@ class JoinReply(Frozen):
     public_keys: str = Field(description="X25519 and Ed25519 public keys, hex.", pattern=r"^[0-9a-f]{128}$")
     fingerprint: Digest = Field(description="Keyed digest of data source and policy: says equal or changed, no more.")
     declared: Digest = Field(description="Keyed digest of the size that its owner declares, from which plans follow.")
+    unaffordable: Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")] = Field(
+        "", description="Why its budget does not pay for the run that was asked about; empty: it does."
+    )
 
 
 class KeysRequest(Frozen):

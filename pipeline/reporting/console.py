@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pipeline.engine.progress import (
+    BudgetAsked,
     ClientExcluded,
     ClientWarned,
     Event,
@@ -43,6 +44,10 @@ def showing(*, as_json: bool, clock: Callable[[], float] = time.time) -> Iterato
             yield table
     else:
         yield PlainLines(sys.stdout, clock)
+
+
+def _budget(event: BudgetAsked) -> str:
+    return f"! client {event.client} could not pay: {event.cause}" if event.cause else f"client {event.client} can pay"
 
 
 def megabytes(count: int) -> str:
@@ -98,6 +103,8 @@ class PlainLines:
                 yield f"! client {event.client} excluded: {event.text}"
             case ClientWarned():
                 yield f"! client {event.client}: {event.text} (warn)"
+            case BudgetAsked():
+                yield _budget(event)
             case Notice():
                 yield event.text
             case Traffic():
@@ -161,6 +168,8 @@ class LiveTable:
             case ClientWarned():
                 said = escape(f"client {event.client}: {event.text} (warn)")
                 self._live.console.print(f"[yellow]![/] {said}", highlight=False)
+            case BudgetAsked():
+                self._live.console.print(f"  {escape(_budget(event))}", highlight=False)
             case Notice():
                 self._live.console.print(f"  {escape(event.text)}", highlight=False)
             case Traffic():

@@ -9,18 +9,19 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic_core import from_json, to_json
 from starlette.exceptions import HTTPException
 
+from server.evidence.outcomes import Outcomes
 from server.serving.asking import Desk
 from server.serving.door import refusal
+from server.serving.hearing import add_feedback
 from server.serving.oip import add_inference
 from server.serving.openapi import document, page
-from server.serving.receipts import Receipts
 from server.serving.refusal import Refused
 from server.serving.version import ServedModel
 
 KNOWN = {"rows", "version", "subject"}
 
 
-def application(desk: Desk, receipts: Receipts) -> FastAPI:
+def application(desk: Desk, outcomes: Outcomes) -> FastAPI:
     """Everything behind the door."""
     api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)  # its pages would load scripts from elsewhere
     shelf = desk.shelf
@@ -37,11 +38,10 @@ def application(desk: Desk, receipts: Receipts) -> FastAPI:
         request.scope["asked"] = "/predict"
         rows, version, subject = _question(await request.body())
         answered = desk.ask(rows, version, subject)
-        number = answered.model.number
         reply = {
             "model": answered.model.registered.name,
-            "version": number,
-            "id": receipts.made(number, len(rows)),
+            "version": answered.model.number,
+            "id": answered.id,
             "predictions": answered.predictions,
         }
         return Response(to_json(reply), media_type="application/json")
@@ -108,6 +108,7 @@ def application(desk: Desk, receipts: Receipts) -> FastAPI:
         return HTMLResponse(page(document(documented(), desk.max_rows), str(request.base_url)))
 
     add_inference(api, desk)
+    add_feedback(api, desk, outcomes)
     return api
 
 

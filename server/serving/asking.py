@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from server.evidence.receipts import Receipts
 from server.serving.measures import Measures
 from server.serving.refusal import Refused
+from server.serving.remembering import Memory
 from server.serving.shelf import Shelf
-from server.serving.version import RowsRefused, ServedModel
+from server.serving.version import RowsRefused, Said, ServedModel
 
 LONGEST_SUBJECT = 256
 """Characters."""
@@ -17,20 +21,23 @@ LONGEST_SUBJECT = 256
 
 @dataclass(frozen=True)
 class Answered:
-    """By which version, and what it says of each row."""
+    """By which version, and what it says of each row. id: of the prediction."""
 
     model: ServedModel
     predictions: list[dict[str, Any]]
+    id: str
 
 
 @dataclass(frozen=True)
 class Desk:
-    """Where questions are answered, one at a time."""
+    """Where questions are answered, one at a time. memory: of rows, where they are kept."""
 
     shelf: Shelf
     measures: Measures
+    receipts: Receipts
     max_rows: int
     decimals: int | None
+    memory: Memory | None = None
 
     def ask(self, rows: Sequence[Mapping[str, Any]], version: str | None, subject: str | None) -> Answered:
         """Raises Refused."""
@@ -41,27 +48,53 @@ class Desk:
         if subject is not None and len(subject) > LONGEST_SUBJECT:
             raise Refused(422, f"a subject of {len(subject)} characters; at most {LONGEST_SUBJECT}")
         model = self.shelf.chosen(version, subject)
+        said = self._said(model, rows)
+        told = {model.number: said.numbers}
+        for other in self.shelf.shadows(model.number):
+            if (beside := self._beside(other, rows, said)) is not None:
+                told[other.number] = beside.numbers
+        lineup = self.shelf.lineup
+        drawn = version is None and len(lineup.shares) > 1
+        id = self.receipts.made(
+            model.number,
+            subject,
+            told,
+            hashlib.sha256(lineup.salt.encode()).digest()[:4] if drawn else b"",
+            lineup.shares if drawn else None,
+        )
+        if self.memory:
+            self.memory.keep(id, self.receipts.unit(subject).hex() if subject is not None else "", rows)
+        answers = said.answers
+        if self.decimals is not None:
+            answers = [_rounded(answer, self.decimals) for answer in answers]
+        return Answered(model, answers, id)
+
+    def _said(self, model: ServedModel, rows: Sequence[Mapping[str, Any]]) -> Said:
+        """Raises Refused."""
+        begun = time.perf_counter()
         try:
-            predictions = model.predict(rows)
+            said = model.said(rows)
         except RowsRefused as error:
             raise Refused(422, str(error)) from None
-        self.measures.rows.labels(str(model.number)).inc(len(rows))
-        for other in self.shelf.shadows(model.number):
-            self._compare(other, rows, predictions)
-        if self.decimals is not None:
-            predictions = [_rounded(said, self.decimals) for said in predictions]
-        return Answered(model, predictions)
+        except Exception:
+            self.measures.of_version(model.number).failed.inc()
+            raise
+        measured = self.measures.of_version(model.number)
+        measured.rows.inc(len(rows))
+        measured.seconds.observe(time.perf_counter() - begun)
+        return said
 
-    def _compare(self, other: ServedModel, rows: Sequence[Mapping[str, Any]], told: list[dict[str, Any]]) -> None:
+    def _beside(self, other: ServedModel, rows: Sequence[Mapping[str, Any]], told: Said) -> Said | None:
         """What a shadow would have said; whatever is wrong with it is nobody's trouble who asked."""
         label = str(other.number)
         self.measures.shadow.labels(label).inc(len(rows))
         try:
-            said = other.predict(rows)
+            said = other.said(rows)
+            same = sum(one == two for one, two in zip(said.answers, told.answers, strict=True))
         except Exception:  # a graph's own errors have no common root
-            said = []
-        same = sum(one == two for one, two in zip(said, told, strict=False))
+            said, same = None, 0
         self.measures.differing.labels(label).inc(len(rows) - same)
+        return said if said and said.numbers.shape == told.numbers.shape else None
 
 
 def _rounded(said: Any, decimals: int) -> Any:

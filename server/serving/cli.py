@@ -17,6 +17,9 @@ WORKSPACE = Annotated[Path | None, typer.Option(help="Folder that holds the regi
 def serve(
     name: Annotated[str | None, typer.Argument(help="Model to serve; default: the only one registered.")] = None,
     workspace: WORKSPACE = None,
+    settings: Annotated[
+        Path | None, typer.Option("--config", help="Configuration of a run: its section `serving`.")
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; default: loopback.")] = None,
     port: Annotated[int | None, typer.Option(help="Port of HTTP; 0 picks a free one.")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Port of gRPC; 0 picks a free one.")] = None,
@@ -26,12 +29,12 @@ def serve(
 ) -> None:
     """Serve over HTTP and gRPC until Ctrl-C, as the traffic says. Changes are picked up without a restart."""
     from pipeline.engine.cluster import ray_engine
-    from pipeline.language.configfile import parse
+    from pipeline.language.configfile import load_config, parse
     from pipeline.language.settings.serving import ServingConfig
     from pipeline.store.registry import Registry
     from privacy.errors import NoChampion
+    from server.naming import chosen_model
     from server.serving.keys import Keyring
-    from server.serving.naming import chosen_model
     from server.serving.running import checked, start_endpoint
 
     space, chosen = chosen_model(workspace, name)
@@ -48,7 +51,9 @@ def serve(
         "certificate": certificate,
         "key": key,
     }
-    config = parse(ServingConfig, {name: value for name, value in given.items() if value is not None}, "the options")
+    base = load_config(settings, []).serving.model_dump() if settings else {}
+    tree = {**base, **{name: value for name, value in given.items() if value is not None}}
+    config = parse(ServingConfig, tree, "the options")
     checked(config, Keyring(space.root / "serving" / "keys.json"))
     stopped = threading.Event()
     with ray_engine(space.scratch):

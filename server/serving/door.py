@@ -99,7 +99,7 @@ class Door:
 
 def role_of(path: str) -> Role:
     """What a key must be for."""
-    return "operate" if path in OPERATE else "predict"
+    return "operate" if path in OPERATE else "feedback" if path == "/feedback" else "predict"
 
 
 def admit(keyring: Keyring, authorization: str, role: Role) -> None:

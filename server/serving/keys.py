@@ -18,8 +18,8 @@ from pipeline.host.locking import locked
 from pipeline.kinds import Frozen
 from privacy.errors import ConfigError, NotFound
 
-Role = Literal["predict", "operate"]
-"""predict: ask. operate: see measurements."""
+Role = Literal["predict", "feedback", "operate"]
+"""predict: ask. feedback: say what became of a prediction. operate: see measurements."""
 ROLES: tuple[Role, ...] = get_args(Role)
 PREFIX = "sv_"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -12,6 +13,15 @@ from prometheus_client.samples import Sample
 from server.serving.lineup import Board
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+@dataclass(frozen=True)
+class OfVersion:
+    """What is counted of one version's answers."""
+
+    rows: Counter
+    failed: Counter
+    seconds: Histogram
 
 
 class Measures:
@@ -30,7 +40,20 @@ class Measures:
         self.seconds = Histogram(
             "sottovoce_request_seconds", "How long an answer took.", ["route"], registry=self._own, buckets=SECONDS
         )
-        self.rows = Counter("sottovoce_rows", "Rows answered.", ["version"], registry=self._own)
+        self._rows = Counter("sottovoce_rows", "Rows answered.", ["version"], registry=self._own)
+        self._failed = Counter(
+            "sottovoce_version_failed", "Questions that a version broke on.", ["version"], registry=self._own
+        )
+        self._took = Histogram(
+            "sottovoce_version_seconds",
+            "How long a version took for a question.",
+            ["version"],
+            registry=self._own,
+            buckets=SECONDS,
+        )
+        self._versions: dict[int, OfVersion] = {}
+        self.feedback = Counter("sottovoce_feedback", "Outcomes by what came of them.", ["what"], registry=self._own)
+        self.lost = Counter("sottovoce_rows_lost", "Rows that were to be kept and were not.", registry=self._own)
         self.shadow = Counter("sottovoce_shadow_rows", "Rows asked of a shadow too.", ["version"], registry=self._own)
         self.differing = Counter(
             "sottovoce_shadow_differing_rows",
@@ -38,6 +61,13 @@ class Measures:
             ["version"],
             registry=self._own,
         )
+
+    def of_version(self, number: int) -> OfVersion:
+        if (known := self._versions.get(number)) is None:
+            label = str(number)
+            known = OfVersion(self._rows.labels(label), self._failed.labels(label), self._took.labels(label))
+            self._versions[number] = known
+        return known
 
     def answered(self, route: str, status: str, seconds: float) -> None:
         """One more answer."""

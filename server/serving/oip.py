@@ -20,6 +20,8 @@ from server.serving.version import ServedModel
 
 LENGTH = "Inference-Header-Content-Length"
 """Bytes of JSON before the tensors, in a request or an answer that has some in binary form."""
+PREDICTION = "prediction_id"
+"""The parameter of an answer that says what to give to `POST /feedback`."""
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 
 
@@ -71,7 +73,11 @@ def add_inference(api: FastAPI, desk: Desk) -> None:
         ):
             raise Refused(400, "outputs: expected a list of names")
         tensors = answers_of(answered.model, answered.predictions, [one["name"] for one in wanted])
-        reply: dict[str, Any] = {"model_name": name, "model_version": str(answered.model.number)}
+        reply: dict[str, Any] = {
+            "model_name": name,
+            "model_version": str(answered.model.number),
+            "parameters": {PREDICTION: answered.id},
+        }
         if told.get("id"):
             reply["id"] = str(told["id"])[:256]
         return _answer(reply, tensors, _in_binary(told, wanted))

@@ -16,7 +16,7 @@ from pipeline.language.protocol import own_version
 from server.serving.asking import Desk
 from server.serving.door import admit
 from server.serving.keys import Keyring
-from server.serving.oip import EXTENSIONS, answering, named, subject_of
+from server.serving.oip import EXTENSIONS, PREDICTION, answering, named, subject_of
 from server.serving.refusal import Refused
 from server.serving.tensors import Tensor, answers_of, listed, metadata, packed, rows_of, unpacked
 
@@ -113,6 +113,7 @@ class Inference(GRPCInferenceServiceServicer):  # type: ignore[misc]
             model_name=request.model_name,
             model_version=str(answered.model.number),
             id=request.id[:256],
+            parameters={PREDICTION: protocol.InferParameter(string_param=answered.id)},
             outputs=[output(name=one.name, datatype=one.datatype, shape=one.shape) for one in tensors],
             raw_output_contents=[packed(one) for one in tensors],
         )

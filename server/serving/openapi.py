@@ -87,6 +87,19 @@ def document(model: ServedModel | None, max_rows: int) -> dict[str, Any]:
                     "responses": told,
                 }
             },
+            "/feedback": {
+                "post": {
+                    "summary": "Say what became of a prediction, or of several; late, repeated or out of order.",
+                    "requestBody": {
+                        "required": True,
+                        "content": {"application/json": {"schema": {"anyOf": [_OUTCOME, _OUTCOMES]}}},
+                    },
+                    "responses": {
+                        "200": _said("How many outcomes were new, changed, or known.", _TAKEN),
+                        **_refusals({**_REFUSED, "404": "An id that was not made here.", "503": "Not now."}),
+                    },
+                }
+            },
             "/models": {"get": _get("What is served, and the champion's card.")},
             "/models/{version}": {
                 "parameters": [version],
@@ -110,6 +123,26 @@ def document(model: ServedModel | None, max_rows: int) -> dict[str, Any]:
     }
 
 
+_OUTCOME: dict[str, Any] = {
+    "type": "object",
+    "required": ["id"],
+    "additionalProperties": False,
+    "properties": {
+        "id": {"type": "string", "description": "Of the prediction."},
+        "outcome": {"type": ["string", "number", "boolean"], "description": "Of a prediction of one row."},
+        "outcomes": {
+            "type": "array",
+            "items": {"type": ["string", "number", "boolean", "null"]},
+            "description": "One for each row; null where it is not known yet.",
+        },
+        "at": {"type": "string", "format": "date-time", "description": "When it was observed: the latest counts."},
+    },
+}
+_OUTCOMES = {"type": "array", "minItems": 1, "items": _OUTCOME}
+_TAKEN = {
+    "type": "object",
+    "properties": {name: {"type": "integer"} for name in ("accepted", "changed", "repeated")},
+}
 _TEXT = {"description": "Text.", "content": {"text/plain": {"schema": {"type": "string"}}}}
 
 

@@ -19,6 +19,8 @@ from ray.serve._private import constants, replica
 
 from pipeline.engine.cluster import restore_home
 from pipeline.language.settings.serving import ServingConfig
+from server.evidence.outcomes import Outcomes
+from server.evidence.receipts import Receipts
 from server.serving.api import application
 from server.serving.asking import Desk
 from server.serving.door import Door
@@ -27,7 +29,7 @@ from server.serving.lineup import Board, Report
 from server.serving.listening import LOOPBACK, Patient, shared_socket
 from server.serving.logs import to_file
 from server.serving.measures import Measures
-from server.serving.receipts import Receipts
+from server.serving.remembering import Memory
 from server.serving.shelf import Shelf
 
 GLANCE = 0.02
@@ -63,11 +65,14 @@ class Replica:
         to_file(house / "logs" / f"replica-{self._name}.jsonl")
         measures = Measures(self._name, board)
         self._measures = measures
-        desk = Desk(self._shelf, measures, config.max_rows, config.decimals)
-        keyring = Keyring(house / "keys.json", always=config.host not in LOOPBACK)
         self._shelf.look()
+        name, outcomes = self._shelf.lineup.name, Outcomes(config.feedback.url(house.parent))
+        receipts = Receipts(house / "receipts.key", name)
+        self._memory = Memory(outcomes, name, measures) if config.feedback.keep_rows else None
+        desk = Desk(self._shelf, measures, receipts, config.max_rows, config.decimals, self._memory)
+        keyring = Keyring(house / "keys.json", always=config.host not in LOOPBACK)
         self._shelf.load()
-        app = application(desk, Receipts(house / "receipts.key"))
+        app = application(desk, outcomes)
         door = Door(app, keyring, measures, config.max_bytes, config.body_seconds)
         self._http = uvicorn.Server(
             uvicorn.Config(
@@ -130,6 +135,8 @@ class Replica:
         if self._grpc:
             await self._grpc.stop(5)
         await self._serving
+        if self._memory:
+            await asyncio.to_thread(self._memory.close)
 
     def _report(self, stopped: bool = False) -> None:
         report = Report(

@@ -21,6 +21,7 @@ from pipeline.language.settings.serving import ServingConfig
 from pipeline.store.registry import Registry
 from pipeline.store.workspace import Workspace
 from privacy.errors import ConfigError, ServingError
+from server.evidence.place import note_place
 from server.serving.director import Director, directed
 from server.serving.keys import Keyring
 from server.serving.listening import LOOPBACK, check_port, reserved
@@ -81,6 +82,7 @@ def start_endpoint(
     """
     house = space.root / "serving"
     checked(config, Keyring(house / "keys.json"))
+    note_place(space.root, config.feedback)
     held = [reserved(config.host, config.port)]
     chosen: dict[str, Any] = {"port": held[0].getsockname()[1]}
     if config.grpc_port is not None:

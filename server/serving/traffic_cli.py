@@ -28,8 +28,8 @@ def show(
 ) -> None:
     """What the registry says, and what each endpoint does."""
     from pipeline.store.registry import Registry
+    from server.naming import chosen_model
     from server.serving.lineup import boards
-    from server.serving.naming import chosen_model
     from server.serving.status import Status
 
     space, name = chosen_model(workspace, model)
@@ -117,7 +117,7 @@ def _move(workspace: Path | None, model: str | None, change: object, promote: in
     from pipeline.store.registry import Registry
     from pipeline.store.traffic import Traffic
     from privacy.errors import ConfigError, VersionRefused
-    from server.serving.naming import chosen_model
+    from server.naming import chosen_model
 
     space, name = chosen_model(workspace, model)
     registry = Registry(space.registry_url, space.models)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 from safetensors.numpy import load
 
 from pipeline.kinds import INSTALLED
@@ -25,6 +26,14 @@ NAMED = 3
 
 class RowsRefused(ValueError):
     """Rows that do not fit the version's schema; the message names the row and the column."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """Of some rows. numbers: what the answers are made of [rows, width], by which they are judged later."""
+
+    answers: list[dict[str, Any]]
+    numbers: Weights
 
 
 @dataclass(frozen=True)
@@ -69,8 +78,13 @@ class ServedModel:
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """What the version says of each row, as its task has it. Raises RowsRefused."""
+        return self.said(rows).answers
+
+    def said(self, rows: Sequence[Mapping[str, Any]]) -> Said:
+        """The same, with what it is judged by. Raises RowsRefused."""
         checked = [self._checked(number, row) for number, row in enumerate(rows)]
-        return self.spec.task.answers(self.score(self.encode(checked)), self.metrics)
+        outputs, task = self.score(self.encode(checked)), self.spec.task
+        return Said(task.answers(outputs, self.metrics), task.predictions(outputs).astype(np.float32))
 
     def _checked(self, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
         columns = self.spec.columns

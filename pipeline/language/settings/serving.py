@@ -5,9 +5,43 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.kinds import Frozen
+
+
+class FeedbackConfig(Frozen):
+    """What becomes of predictions."""
+
+    store: str = Field(
+        "serving/feedback.db",
+        description="Where outcomes are kept: a file in the workspace, or a SQLAlchemy URL such as "
+        "postgresql+psycopg://writer@host/db. Without a password: PGPASSFILE or PGPASSWORD has it.",
+    )
+    keep_rows: bool = Field(
+        False,
+        description="Keep the raw rows of predictions too, so that a client whose owner is the operator can train on "
+        "those whose outcome came (source kind stream).",
+    )
+
+    @field_validator("store")
+    @classmethod
+    def _without_password(cls, store: str) -> str:
+        if "://" in store:
+            from sqlalchemy.engine import make_url
+            from sqlalchemy.exc import ArgumentError
+
+            try:
+                found = make_url(store)
+            except ArgumentError:
+                raise ValueError("not a URL of a database; such as postgresql+psycopg://writer@host/db") from None
+            if found.password:
+                raise ValueError("a password has no place in a configuration: let PGPASSFILE or PGPASSWORD have it")
+        return store
+
+    def url(self, root: Path) -> str:
+        """root: of the workspace."""
+        return self.store if "://" in self.store else f"sqlite:///{root.absolute() / self.store}"
 
 
 class ServingConfig(Frozen):
@@ -30,6 +64,7 @@ class ServingConfig(Frozen):
         description="Decimals that scores are answered with: the fewer, the less an answer tells about a record that "
         "was trained on. None: all.",
     )
+    feedback: FeedbackConfig = Field(default_factory=FeedbackConfig, description="What becomes of predictions.")
     certificate: Path | None = Field(None, description="TLS certificate chain, PEM; none: no TLS.")
     key: Path | None = Field(None, description="Its private key, PEM.")
 

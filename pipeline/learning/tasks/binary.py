@@ -45,6 +45,7 @@ class Binary(Task):
         "precision": True,
         "recall": True,
     }
+    penalty: ClassVar[str] = "Brier score"
 
     @model_validator(mode="after")
     def _told_apart(self) -> Self:
@@ -84,6 +85,9 @@ class Binary(Task):
     def predictions(self, outputs: Matrix) -> Floats:
         """Probability of the positive class [rows, 1]."""
         return sigmoid(outputs)
+
+    def penalties(self, predictions: Floats, targets: Matrix) -> Floats:
+        return np.asarray((predictions[:, 0] - targets.astype(np.float64)) ** 2)
 
     def question(self, bins: int) -> Query:
         return Scores(bins=bins)

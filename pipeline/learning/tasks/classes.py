@@ -36,6 +36,7 @@ class Classes(Task):
         "macro_precision": True,
         "macro_recall": True,
     }
+    penalty: ClassVar[str] = "half Brier score"
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -73,6 +74,11 @@ class Classes(Task):
     def predictions(self, outputs: Matrix) -> Floats:
         """Probability of each class [rows, classes]."""
         return softmax(outputs)
+
+    def penalties(self, predictions: Floats, targets: Matrix) -> Floats:
+        true = targets[:, None] == np.arange(len(self.classes))
+        found = ((predictions - true) ** 2).sum(axis=1) / 2
+        return np.where(np.isfinite(targets), found, np.nan)
 
     def question(self, bins: int) -> Query:
         return Confusion(classes=self.classes, bins=bins)

@@ -34,6 +34,7 @@ class Regression(Task):
     )
 
     measures: ClassVar[Mapping[str, bool]] = {"r2": True, "rmse": False, "mae": False}
+    penalty: ClassVar[str] = "error as a share of the range"
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -76,6 +77,11 @@ class Regression(Task):
         if self.loss == "poisson":
             return np.asarray(np.exp(np.clip(outputs.astype(np.float64), -50.0, 50.0)))
         return outputs.astype(np.float64)
+
+    def penalties(self, predictions: Floats, targets: Matrix) -> Floats:
+        """Squared; under the absolute loss absolute."""
+        away = np.abs(np.clip(predictions[:, 0], 0.0, 1.0) - targets.astype(np.float64))
+        return np.asarray(away if self.loss == "absolute" else away**2)
 
     def question(self, bins: int) -> Query:
         return Residuals(low=self.low, high=self.high)

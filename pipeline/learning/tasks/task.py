@@ -34,6 +34,9 @@ class Task(Kind):
     measures: ClassVar[Mapping[str, bool]]
     """Its metrics, and whether more of each is better. The first is the headline, by which versions are compared."""
 
+    penalty: ClassVar[str]
+    """What `penalties` are called."""
+
     column: str = Field(description="Column that holds the outcome.")
 
     @property
@@ -70,6 +73,12 @@ class Task(Kind):
     @abstractmethod
     def predictions(self, outputs: Matrix) -> Floats:
         """What the question of the task counts by [rows, ...], from the model's outputs [rows, outputs]."""
+
+    @abstractmethod
+    def penalties(self, predictions: Floats, targets: Matrix) -> Floats:
+        """How far each prediction was from its outcome [rows], from 0 to 1: what versions that answer are compared by
+        when outcomes come. A proper score, so that it pays to say what one believes. NaN where the target is.
+        """
 
     @abstractmethod
     def question(self, bins: int) -> Query:

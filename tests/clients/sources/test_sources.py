@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from pipeline.language.protocol import IngestRequest
 from pipeline.learning.cells import texts
 from pipeline.learning.contract import DataContract
 from privacy.errors import ContractViolated, SottovoceError, SourceMissing
+from server.evidence.outcomes import Outcomes, Record
 from tests.own.tables import TABLE
+from tests.server.evidence.test_outcomes import ONE
 
 KEY = bytes(range(16))
 
@@ -73,6 +76,19 @@ def as_function(folder: Path) -> dict[str, Any]:
     return {"kind": "callable", "function": "tests.own.tables:read"}
 
 
+def as_stream(folder: Path) -> dict[str, Any]:
+    """As an endpoint writes it: a row that has no outcome yet, and one of another model, are not of it."""
+    url = f"sqlite:///{folder / 'feedback.db'}"
+    store, rows = Outcomes(url), TABLE.to_dict("records")
+    kept = [Record(f"{at:024x}", 0, "stay", "", 1.0, row) for at, row in enumerate(rows)]
+    store.keep([*kept, Record("a" * 24, 0, "stay", "", 1.0, rows[0]), Record("b" * 24, 0, "other", "", 1.0, rows[0])])
+    for one in [*kept, Record("b" * 24, 0, "other", "", 1.0, {})]:
+        died = one.document.get("died", "no")
+        said = replace(ONE, id=one.id, model=one.model, outcome=died)
+        store.take([said], "died")
+    return {"kind": "stream", "url": url, "model": "stay"}
+
+
 WAYS: dict[str, Callable[[Path], Any]] = {
     "csv": as_csv,
     "parquet": as_parquet,
@@ -80,6 +96,7 @@ WAYS: dict[str, Callable[[Path], Any]] = {
     "several": as_several,
     "sql": as_sqlite,
     "callable": as_function,
+    "stream": as_stream,
 }
 
 
@@ -127,7 +144,7 @@ def test_a_csv_is_read_as_it_is_declared(tmp_path: Path, ending: str, encoding: 
         ({"kind": "folder", "path": "x", "read_as": {"delimitr": ";"}}, "delimitr"),
         ({"kind": "callable", "function": "read"}, "pattern"),
         ({"kind": "several", "sources": []}, "at least 1"),
-        ({"kind": "excel", "path": "x"}, "known are csv, parquet, folder, sql, images, callable, several"),
+        ({"kind": "excel", "path": "x"}, "known are csv, parquet, folder, sql, stream, images, callable, several"),
     ],
 )
 def test_a_source_that_cannot_be_is_refused(tree: dict[str, Any], told: str) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import struct
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from hypothesis import strategies as st
 from pipeline.store.registry import Registry
 from pipeline.store.traffic import Traffic, share_of
 from privacy.errors import NotFound
+from server.evidence.outcomes import Outcomes
+from server.evidence.receipts import Receipts
 from server.serving.api import application
 from server.serving.asking import Desk
 from server.serving.door import Door
 from server.serving.keys import Keyring
 from server.serving.lineup import Board, Held, Lineup
 from server.serving.measures import Measures
-from server.serving.receipts import Receipts
 from server.serving.refusal import Refused
 from server.serving.shelf import Shelf
 from server.serving.tensors import Tensor, listed, packed, unpacked
@@ -47,32 +49,33 @@ def ask(trained: Trained, tmp_path: Path) -> Ask:
     shelf.load()
     assert not shelf.refused
     measures = Measures("one", board)
-    app = application(Desk(shelf, measures, 20, None), Receipts(tmp_path / "r.key"))
-    door = Door(app, Keyring(tmp_path / "keys.json"), measures, 4096, 5.0)
+    desk = Desk(shelf, measures, Receipts(tmp_path / "r.key", "stay"), 20, None)
+    app = application(desk, Outcomes(f"sqlite:///{tmp_path}/feedback.db"))
+    return partial(through, Door(app, Keyring(tmp_path / "keys.json"), measures, 4096, 5.0))
 
-    def asked(path: str, body: bytes | None = None, **headers: str) -> Asked:
-        sent: list[Any] = []
 
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": body or b"", "more_body": False}
+def through(door: Door, path: str, body: bytes | None = None, **headers: str) -> Asked:
+    """One request."""
+    sent: list[Any] = []
 
-        async def send(message: Any) -> None:
-            sent.append(message)
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body or b"", "more_body": False}
 
-        scope = {
-            "type": "http",
-            "http_version": "1.1",
-            "method": "GET" if body is None else "POST",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": b"",
-            "headers": [(name.replace("_", "-").lower().encode(), text.encode()) for name, text in headers.items()],
-        }
-        asyncio.run(door(scope, receive, send))
-        content = b"".join(message.get("body", b"") for message in sent[1:])
-        return sent[0]["status"], dict(sent[0]["headers"]), content
+    async def send(message: Any) -> None:
+        sent.append(message)
 
-    return asked
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "GET" if body is None else "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(name.replace("_", "-").lower().encode(), text.encode()) for name, text in headers.items()],
+    }
+    asyncio.run(door(scope, receive, send))
+    content = b"".join(message.get("body", b"") for message in sent[1:])
+    return sent[0]["status"], dict(sent[0]["headers"]), content
 
 
 JSON = st.recursive(
@@ -184,18 +187,6 @@ def test_shares_are_what_they_say() -> None:
 def test_traffic_that_means_nothing_is_refused(told: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         Traffic.model_validate(told)
-
-
-def test_nobody_else_can_make_a_prediction_s_id(tmp_path: Path) -> None:
-    receipts, others = Receipts(tmp_path / "a" / "r.key"), Receipts(tmp_path / "b" / "r.key")
-    told = receipts.made(7, 3)
-    found = Receipts(tmp_path / "a" / "r.key").read(told)
-    assert found
-    assert (found.version, found.rows) == (7, 3)
-    assert others.read(told) is None
-    for wrong in (told[:-1], told.replace("v7", "v8"), told.replace("-3-", "-4-"), "", "v1-1", told + "0"):
-        assert receipts.read(wrong) is None
-    assert (tmp_path / "a" / "r.key").stat().st_mode & 0o777 == 0o600
 
 
 def test_keys_are_kept_as_digests(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What became of predictions, and what follows from it for the versions that made them."""
