@@ -26,6 +26,7 @@ import pipeline.cli
 import server.coordinator.cli
 import server.evidence.cli
 import server.serving.cli
+import server.watch.cli
 import simulations.cli
 import simulations.project
 from privacy.errors import SottovoceError, named
@@ -68,6 +69,7 @@ for _room in (
     server.coordinator.cli,
     server.serving.cli,
     server.evidence.cli,
+    server.watch.cli,
     clients.node.cli,
     clients.budget_cli,
     pipeline.cli,

@@ -18,6 +18,7 @@ from pipeline.language.settings.statistics import StatisticsConfig
 from pipeline.language.settings.storage import StorageConfig
 from pipeline.language.settings.training import TrainingConfig
 from pipeline.language.settings.validation import ValidationConfig
+from pipeline.language.settings.watch import WatchConfig
 from pipeline.learning.contract import DataContract
 from pipeline.learning.features import FeatureSpec
 from pipeline.learning.models.model import Model
@@ -40,6 +41,7 @@ class Config(Frozen):
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="Evaluation.")
     registration: RegistrationConfig = Field(default_factory=RegistrationConfig, description="Promotion of versions.")
     serving: ServingConfig = Field(default_factory=ServingConfig, description="The endpoint.")
+    watch: WatchConfig = Field(default_factory=WatchConfig, description="Runs that begin by themselves.")
     storage: StorageConfig = Field(default_factory=StorageConfig, description="Where artifacts live.")
     simulation: SimulationConfig | None = Field(None, description="Only for `sottovoce simulate`.")
 

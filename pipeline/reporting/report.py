@@ -36,6 +36,7 @@ class Report(Frozen):
     version: int
     champion: int
     promoted: bool
+    challenger: int | None = Field(None, description="The version that has to earn its place.")
     reasons: tuple[str, ...] = Field(description="Why the version is not champion.")
     rival: tuple[int, float] | None = Field(description="The champion it was compared with, and its headline.")
     metrics: dict[str, float] = Field(description="The first is the headline.")
@@ -59,6 +60,7 @@ class Report(Frozen):
             version=outcome.version.version,
             champion=outcome.deployment.version,
             promoted=outcome.deployment.promoted,
+            challenger=outcome.deployment.challenger,
             reasons=verdict.reasons,
             rival=rival,
             metrics=outcome.version.metrics,
@@ -83,6 +85,10 @@ class Report(Frozen):
 def print_report(report: Report, console: Console) -> None:
     """On a terminal or off it."""
     state = "is champion" if report.promoted else f"is NOT champion ({'; '.join(report.reasons)})"
+    if report.challenger == report.version:
+        state = "is challenger, and has to earn its place: sottovoce watch"
+    elif not report.promoted and not report.reasons:
+        state = "was challenger before, and was dropped"
     rival = f" (v{report.rival[0]}: {report.rival[1]:.3f})" if report.rival else ""
     headline, *others = report.metrics
     console.print()

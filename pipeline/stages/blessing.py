@@ -37,8 +37,9 @@ def blessing(
     task, champion = data.task, registry.champion(name)
     reasons = list(_below(evaluation_report, task, registration))
     rivals = {rival.version: rival for rival in (champion, _best(registry.versions(name), task)) if rival}
-    for rival in rivals.values():
-        reasons += _worse(evaluation_report, rival, task, registration)
+    if registration.promotion == "blessed":
+        for rival in rivals.values():
+            reasons += _worse(evaluation_report, rival, task, registration)
     if champion and not registration.weaker_privacy:
         reasons += _weaker(privacy, champion)
     return Verdict(

@@ -167,3 +167,4 @@ class Deployment(Frozen):
     name: str
     version: int
     promoted: bool
+    challenger: int | None = Field(None, description="The version that has to earn its place.")

@@ -21,7 +21,7 @@ from typing import Any
 
 from pipeline.host.environment import quiet_environment
 from pipeline.host.locking import locked
-from pipeline.store.traffic import CHAMPION, Traffic
+from pipeline.store.traffic import CHALLENGER, CHAMPION, Traffic
 from privacy.errors import NotFound, SottovoceError, StorageError, VersionRefused
 
 ERROR = "_error"
@@ -41,6 +41,8 @@ class Registered:
     metrics: Mapping[str, float]
     errors: Mapping[str, float]
     blessed: bool = False
+    dropped: str = ""
+    """Why it is challenger no more; empty: it never was, or still is."""
 
     def read(self, file: str) -> bytes:
         """A file of the version. Raises VersionRefused when it is missing or not what was registered."""
@@ -136,22 +138,39 @@ class Registry:
 
     def champion(self, name: str) -> Registered | None:
         """The version that the alias points to, if any."""
+        return self._aliased(name, CHAMPION)
+
+    def _aliased(self, name: str, alias: str) -> Registered | None:
         from mlflow.exceptions import MlflowException
 
         client = self._client()
         try:
-            return self._describe(client, client.get_model_version_by_alias(name, CHAMPION))
+            return self._describe(client, client.get_model_version_by_alias(name, alias))
         except MlflowException as error:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise
 
+    def challenger(self, name: str) -> Registered | None:
+        """The version that has to earn its place, if any."""
+        return self._aliased(name, CHALLENGER)
+
     def promote(self, name: str, version: int) -> None:
         """Point the alias `champion` at `version`. Raises NotFound."""
+        self._point(name, CHAMPION, version)
+
+    def challenge(self, name: str, version: int | None) -> None:
+        """Point the alias `challenger` at `version`, or at none. Raises NotFound."""
+        if version is None:
+            self._client().delete_registered_model_alias(name, CHALLENGER)
+        else:
+            self._point(name, CHALLENGER, version)
+
+    def _point(self, name: str, alias: str, version: int) -> None:
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client().set_registered_model_alias(name, CHAMPION, str(version))
+            self._client().set_registered_model_alias(name, alias, str(version))
         except MlflowException as error:
             raise _refused(error, f"{name} has no version {version}") from None
 
@@ -235,6 +254,7 @@ class Registry:
                 name.removesuffix(ERROR): value for name, value in run.data.metrics.items() if name.endswith(ERROR)
             },
             blessed=version.tags.get("blessed") == "true",
+            dropped=version.tags.get("dropped", ""),
         )
 
 

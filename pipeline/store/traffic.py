@@ -14,6 +14,8 @@ from pipeline.kinds import Frozen
 
 CHAMPION = "champion"
 """The alias of the version that answers where nothing else is said."""
+CHALLENGER = "challenger"
+"""The alias of a version that has to earn its place."""
 
 
 class Traffic(Frozen):

@@ -24,6 +24,8 @@ AS_JSON = Annotated[bool, typer.Option("--json", help="One JSON object a line.")
 @experiments.command("list")
 def list_experiments(model: MODEL = None, workspace: WORKSPACE = None, as_json: AS_JSON = False) -> None:
     """Every comparison that outcomes are evidence for, the latest first."""
+    from server.evidence.told import told
+
     found = _comparisons(workspace, model)
     for one in found:
         if as_json:
@@ -48,6 +50,7 @@ def show_experiment(
 ) -> None:
     """One of them: what was counted, how sure it is, how much more would be needed."""
     from privacy.errors import NotFound
+    from server.evidence.told import told
 
     found = [one for one in _comparisons(workspace, model) if one.name == name]
     if not found:
@@ -124,24 +127,6 @@ def forget(
     space = Workspace.existing(workspace or DEFAULT)
     gone, rows = outcomes_of(space.root).forget(time.time() - 86400 * (days or 0), prediction)
     typer.echo(f"  {gone:,} outcomes and {rows:,} rows deleted; snapshots that clients took of them are theirs")
-
-
-def told(one: Comparison) -> dict[str, object]:
-    """For machines, and for the registry."""
-    return {
-        "name": one.name,
-        "kind": one.kind,
-        "champion": one.champion,
-        "challenger": one.challenger,
-        "began": one.began,
-        "latest": one.latest,
-        "subjects": dict(one.subjects),
-        "penalties": dict(one.penalties),
-        "difference": {"mean": one.difference.mean, "low": one.difference.low, "high": one.difference.high},
-        "confidence": 1 - one.alpha,
-        "verdict": one.verdict,
-        "why": one.why,
-    }
 
 
 def _told_quality(quality: Quality) -> dict[str, object]:

@@ -179,6 +179,15 @@ class Outcomes:
         with self._begun() as db:
             return [_read(row) for row in db.execute(sa.select(outcomes).where(chosen).order_by(outcomes.c.number))]
 
+    def latest(self, model: str, version: int, count: int) -> list[Outcome]:
+        """Of what one version answered, the last so many that came, in their order. Raises StorageError."""
+        if self.missing:
+            return []
+        chosen = (outcomes.c.model == model) & (outcomes.c.version == version)
+        asked = sa.select(outcomes).where(chosen).order_by(outcomes.c.number.desc()).limit(count)
+        with self._begun() as db:
+            return [_read(row) for row in db.execute(asked)][::-1]
+
     def forget(self, before: float, id: str | None = None) -> tuple[int, int]:
         """Outcomes and rows of predictions that were asked before, or of one; how many. Raises StorageError."""
         if self.missing:

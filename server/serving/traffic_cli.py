@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 traffic = typer.Typer(help="Which versions answer, and whose questions. A running endpoint follows without a restart.")
 WORKSPACE = Annotated[Path | None, typer.Option(help="Folder that holds the registry.")]
 MODEL = Annotated[str | None, typer.Option(help="Model; default: the only one registered.")]
-WAIT = 60.0
-"""Seconds that an endpoint has to follow."""
 
 
 @traffic.command()
@@ -109,62 +107,14 @@ def rollback(
     workspace: WORKSPACE = None,
 ) -> None:
     """Make a version champion by hand, and end every split and shadow."""
-    _move(workspace, model, lambda now: {"shares": {"champion": 1.0}, "shadow": ()}, promote=version)
-
-
-def _move(workspace: Path | None, model: str | None, change: object, promote: int | None = None) -> None:
-    """Write it, then wait until every endpoint that lives has followed; say what came of it."""
-    from pipeline.store.registry import Registry
-    from pipeline.store.traffic import Traffic
-    from privacy.errors import ConfigError, VersionRefused
     from server.naming import chosen_model
+    from server.serving.moving import crown
 
-    space, name = chosen_model(workspace, model)
-    registry = Registry(space.registry_url, space.models)
-    try:
-        now = registry.traffic(name)
-    except VersionRefused:
-        now = Traffic()
-    try:
-        wanted = Traffic.model_validate({**now.model_dump(), **change(now)})  # type: ignore[operator]
-    except ValueError as error:
-        cause = str(error.errors()[0]["msg"]).removeprefix("Value error, ") if hasattr(error, "errors") else str(error)
-        raise ConfigError(cause, remedy="Such as: sottovoce traffic split champion=0.9 7=0.1") from None
-    if promote is not None:
-        registry.version(name, promote)
-    registry.direct(name, wanted)
-    if promote is not None:
-        registry.promote(name, promote)
-    _follow(space.scratch, registry, name)
+    crown(*chosen_model(workspace, model), version, typer.echo)
 
 
-def _follow(scratch: Path, registry: object, name: str) -> None:
-    from privacy.errors import ServingError
-    from server.serving.director import asked
-    from server.serving.lineup import boards
-    from server.serving.status import Status
+def _move(workspace: Path | None, model: str | None, change: Callable[[Traffic], Mapping[str, object]]) -> None:
+    from server.naming import chosen_model
+    from server.serving.moving import move
 
-    wanted = asked(registry, name)  # type: ignore[arg-type]
-    waiting = dict(boards(scratch))
-    deadline = time.monotonic() + WAIT
-    while waiting and time.monotonic() < deadline:
-        for pid, board in list(waiting.items()):
-            status = Status.read(board.folder)
-            if status is None or status.name != name or not Path(f"/proc/{pid}").exists():
-                del waiting[pid]
-            elif status.follows(wanted):
-                typer.echo(f"  process {pid}: {status.words}")
-                del waiting[pid]
-            elif refused := [version for version in wanted.shares if version in status.refused]:
-                why = status.refused[refused[0]]
-                raise ServingError(
-                    f"process {pid} goes on with what it has: version {refused[0]} refused: {why}",
-                    remedy="Mend that version, or move the traffic elsewhere.",
-                )
-        time.sleep(0.05)
-    if waiting:
-        raise ServingError(
-            f"process {next(iter(waiting))} has not followed within {WAIT:g} s", remedy="See its output."
-        )
-    if not boards(scratch):
-        typer.echo("  written; nothing serves it now")
+    move(*chosen_model(workspace, model), change, typer.echo)

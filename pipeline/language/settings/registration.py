@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from pipeline.kinds import Frozen
@@ -28,6 +30,12 @@ class RegistrationConfig(Frozen):
         0.1,
         gt=0,
         description="A headline metric with a larger standard error is unknown, and its version is not promoted.",
+    )
+    promotion: Literal["blessed", "earned"] = Field(
+        "blessed",
+        description="When a blessed version becomes champion. blessed: at once. earned: it is challenger until "
+        "outcomes of its own answers have shown that it is better (`sottovoce watch`), and is not held against what "
+        "the champion reached on other rows, at another time. The first is champion at once.",
     )
     weaker_privacy: bool = Field(
         False, description="Whether a version may replace a champion that promises more: a person's decision."

@@ -1,0 +1,1 @@
+"""Runs that begin by themselves, and versions that earn their place."""
