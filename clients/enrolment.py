@@ -59,5 +59,5 @@ def _unaffordable(home: Home, asked: AskedSpending, holdout: float) -> str:
         home.policy.permit_privacy(asked.privacy)
         Spending(asked.privacy, asked.lines, rows, asked.shares).afford(home.ledger, holdout, "asked")
     except PrivacyError as error:
-        return f"{error.cause}. {error.remedy}"[:1000]
+        return f"{error.cause.rstrip('.')}. {error.remedy}"[:1000]
     return ""
