@@ -21,6 +21,7 @@ from pipeline.stages.values import (
     FeatureSet,
     ModelVersion,
     PrivacyStatement,
+    StatisticsReport,
     TrainedModel,
 )
 from pipeline.store.artifacts import ArtifactStore
@@ -35,6 +36,7 @@ def registration(
     name: str,
     cohort: Cohort,
     feature_set: FeatureSet,
+    statistics_report: StatisticsReport,
     trained_model: TrainedModel,
     evaluation_report: EvaluationReport,
     data: DataContract,
@@ -68,6 +70,8 @@ def registration(
         "privacy.json": statement.model_dump_json(indent=1).encode(),
         "lineage.json": json.dumps(lineage, indent=1, sort_keys=True).encode(),
     }
+    if statistics_report.question is not None:
+        files["statistics.json"] = statistics_report.model_dump_json(indent=1).encode()
     compared = {metric: report.metrics[metric] for metric in spec.task.measures}
     errors = {metric: report.errors[metric] for metric in compared}
     made = registry.register(name, files, compared, {"privacy": statement.text}, errors)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from server.evidence.receipts import Receipts
+from server.serving.intake import Intake
 from server.serving.measures import Measures
 from server.serving.refusal import Refused
 from server.serving.remembering import Memory
@@ -38,6 +39,7 @@ class Desk:
     max_rows: int
     decimals: int | None
     memory: Memory | None = None
+    intake: Intake | None = None
 
     def ask(self, rows: Sequence[Mapping[str, Any]], version: str | None, subject: str | None) -> Answered:
         """Raises Refused."""
@@ -62,6 +64,8 @@ class Desk:
             hashlib.sha256(lineup.salt.encode()).digest()[:4] if drawn else b"",
             lineup.shares if drawn else None,
         )
+        if self.intake:
+            self.intake.take(model.number, rows)
         if self.memory:
             self.memory.keep(id, self.receipts.unit(subject).hex() if subject is not None else "", rows)
         answers = said.answers

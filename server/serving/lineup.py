@@ -19,6 +19,7 @@ from pydantic import Field
 from pipeline.kinds import Frozen
 from pipeline.store.registry import Registered
 
+Inputs = Mapping[str, Mapping[str, list[int]]]
 GONE = 5.0
 """Seconds without a word after which a replica is taken for gone."""
 
@@ -94,8 +95,11 @@ class Board:
         found = os.stat(f"{self.folder}/lineup.json")  # noqa: PTH116  # before each question: a Path costs twice that
         return found.st_ino, found.st_mtime_ns
 
-    def report(self, report: Report, samples: list[object]) -> None:
-        """samples: of what the replica measures (server.serving.measures)."""
+    def report(self, report: Report, samples: list[object], inputs: Inputs | None = None) -> None:
+        """samples: of what the replica measures (server.serving.measures); inputs: how the rows that it was asked about
+        are distributed, by version and column (server.serving.intake)."""
+        if inputs:
+            _replace(self.folder / f"{report.replica}.inputs", json.dumps(inputs))
         _replace(self.folder / f"{report.replica}.report", report.model_dump_json())
         _replace(self.folder / f"{report.replica}.samples", json.dumps(samples))
 
@@ -108,6 +112,18 @@ class Board:
                     found[path.stem] = Report.model_validate_json(path.read_bytes())
             except (OSError, ValueError):  # it goes at this moment
                 continue
+        return found
+
+    def inputs(self, version: int) -> list[dict[str, list[int]]]:
+        """Of each replica, what a version was asked about lately: counts by column."""
+        found = []
+        for path in self.folder.glob("*.inputs"):
+            try:
+                told = json.loads(path.read_bytes())
+            except (OSError, ValueError):
+                continue
+            if str(version) in told:
+                found.append(told[str(version)])
         return found
 
     def samples(self, but: str) -> list[list[object]]:

@@ -24,6 +24,7 @@ from server.evidence.receipts import Receipts
 from server.serving.api import application
 from server.serving.asking import Desk
 from server.serving.door import Door
+from server.serving.intake import Intake
 from server.serving.keys import Keyring
 from server.serving.lineup import Board, Report
 from server.serving.listening import LOOPBACK, Patient, shared_socket
@@ -69,7 +70,8 @@ class Replica:
         name, outcomes = self._shelf.lineup.name, Outcomes(config.feedback.url(house.parent))
         receipts = Receipts(house / "receipts.key", name)
         self._memory = Memory(outcomes, name, measures) if config.feedback.keep_rows else None
-        desk = Desk(self._shelf, measures, receipts, config.max_rows, config.decimals, self._memory)
+        self._intake = Intake()
+        desk = Desk(self._shelf, measures, receipts, config.max_rows, config.decimals, self._memory, self._intake)
         keyring = Keyring(house / "keys.json", always=config.host not in LOOPBACK)
         self._shelf.load()
         app = application(desk, outcomes)
@@ -127,6 +129,7 @@ class Replica:
                     return await asyncio.Event().wait()  # type: ignore[return-value]
                 if loop.time() - self._beaten > BEAT:
                     self._beaten = loop.time()
+                    await loop.run_in_executor(self._aside, self._intake.count, self._shelf.loaded)
                     self._report()
 
     async def _close(self) -> None:
@@ -147,4 +150,4 @@ class Replica:
             stopped=stopped,
         )
         with suppress(OSError):  # a full disk is no reason not to answer
-            self._board.report(report, self._measures.samples())
+            self._board.report(report, self._measures.samples(), self._intake.counted)

@@ -17,8 +17,10 @@ from pipeline.learning.models.graph import Graph
 from pipeline.learning.models.layered import Layered
 from pipeline.learning.models.model import Model
 from pipeline.learning.models.net import GRAPH, WEIGHTS, Weights
+from pipeline.learning.queries.statistics import Statistics
 from pipeline.store.registry import Registered
 from privacy.errors import VersionRefused
+from server.evidence.drift import reference_of
 
 NAMED = 3
 """Columns that a refusal names; a request can bring thousands."""
@@ -46,6 +48,8 @@ class ServedModel:
     score: Callable[[Weights], Weights]
     metrics: Mapping[str, float]
     description: Mapping[str, Any]
+    question: Statistics | None
+    """What was asked of the training data, where statistics were paid for: inputs are counted alike."""
 
     @classmethod
     def load(cls, registered: Registered) -> ServedModel:
@@ -65,7 +69,9 @@ class ServedModel:
             "schema": json.loads(registered.read("schema.json")),
             "answer": spec.task.answer_schema,
         }
-        return cls(registered, spec, spec.encoder(), score, metrics, description)
+        reference = reference_of(registered)
+        question = reference.question if reference else None
+        return cls(registered, spec, spec.encoder(), score, metrics, description, question)
 
     @property
     def number(self) -> int:

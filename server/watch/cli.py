@@ -37,7 +37,7 @@ def watch(
 
     quiet_environment()
     settings = load_config(config, overrides or [])
-    space = _workspace(home, workspace)
+    space = _workspace(home, workspace, make=not log)
     book = Book(space.root)
 
     def say(decision: Decision) -> None:
@@ -68,12 +68,12 @@ def watch(
             watcher.watch()
 
 
-def _workspace(home: Path | None, workspace: Path | None) -> Workspace:
+def _workspace(home: Path | None, workspace: Path | None, make: bool) -> Workspace:
     from pipeline.store.workspace import DEFAULT, Workspace
     from privacy.errors import ConfigError
 
     if home is None:
-        return Workspace(workspace or DEFAULT)
+        return Workspace(workspace or DEFAULT) if make else Workspace.existing(workspace or DEFAULT)
     if workspace is not None:
         raise ConfigError("a coordinator's home has a workspace of its own", remedy="Leave out --workspace.")
     from server.coordinator.home import CoordinatorHome
@@ -89,6 +89,46 @@ def _words(decision: Decision) -> str:
     return f"  {when(decision.time)}  {version}{decision.what}: {decision.why}{run}"
 
 
+def ramp(
+    version: Annotated[int, typer.Argument(help="The version that has to earn its place.")],
+    model: Annotated[str | None, typer.Option(help="Model; default: the only one registered.")] = None,
+    workspace: Annotated[Path | None, typer.Option(help="Folder that holds the registry.")] = None,
+) -> None:
+    """Have a version earn traffic step by step, as `watch.ramp` of the watcher's configuration says.
+
+    It is promoted when outcomes show that it is better, and rolled back when it does harm.
+    """
+    from pipeline.host.locking import is_locked
+    from pipeline.store.registry import Registry
+    from privacy.errors import ConfigError
+    from server.naming import chosen_model
+    from server.watch.state import Book
+
+    space, name = chosen_model(workspace, model)
+    registry = Registry(space.registry_url, space.models)
+    registry.version(name, version)
+    champion, other = registry.champion(name), registry.challenger(name)
+    if champion and champion.version == version:
+        raise ConfigError(f"version {version} is champion already", remedy="Name another one.")
+    if other and other.version != version:
+        raise ConfigError(
+            f"version {other.version} is challenger now",
+            remedy=f"Wait until it is decided, or end it: sottovoce traffic rollback {champion.version}"
+            if champion
+            else "Wait until it is decided.",
+        )
+    registry.note(name, version, {"dropped": ""})
+    registry.challenge(name, version)
+    watched = is_locked(Book(space.root).folder / "lock")
+    typer.echo(
+        f"  v{version} is challenger: "
+        + ("the watcher gives it traffic" if watched else "it gets traffic when a watcher runs: sottovoce watch CONFIG")
+    )
+
+
 def register(app: typer.Typer) -> None:
-    """Add this room's command."""
+    """Add this room's command, and what it makes possible with traffic."""
+    from server.serving.traffic_cli import traffic
+
     app.command()(watch)
+    traffic.command()(ramp)

@@ -16,6 +16,7 @@ from pipeline.store.registry import Registered, Registry
 from pipeline.store.traffic import CHAMPION, Traffic
 from pipeline.store.workspace import Workspace
 from privacy.errors import SottovoceError
+from server.evidence.drift import drifts, reference_of
 from server.evidence.experiments import Comparison, comparisons
 from server.evidence.outcomes import Outcomes
 from server.evidence.quality import decayed, qualities, task_of
@@ -91,6 +92,8 @@ class Watcher:
             return f"the last run was {(now - state.ran) / HOUR:.1f} hours ago"
         if champion and watch.decay is not None and (why := self._decay(champion, watch.decay)):
             return why
+        if champion and watch.drift is not None and (why := self._drift(champion, watch.drift)):
+            return why
         if watch.sources_hours and now - state.asked >= watch.sources_hours * HOUR:
             return self._new_sources()
         return ""
@@ -101,6 +104,13 @@ class Watcher:
             return ""
         task = task_of(champion)
         return decayed(task, champion, qualities(task, found)[champion.version], margin)
+
+    def _drift(self, champion: Registered, most: float) -> str:
+        if (reference := reference_of(champion)) is None:
+            return ""
+        lately = [one for board in boards(self.space.scratch).values() for one in board.inputs(champion.version)]
+        found = [one for one in drifts(reference, lately) if one.rows >= self.config.watch.rows and one.moved(most)]
+        return "; ".join(one.words for one in found[:3])
 
     def _new_sources(self) -> str:
         ended = self.command.call("--until", "budget")

@@ -13,9 +13,11 @@ from pipeline.language.config import Config
 from pipeline.learning.columns.numeric import Numeric
 from pipeline.lifecycle import Part
 from pipeline.stages.values import FeatureSet, StatisticsReport
+from pipeline.store.registry import Registry
 from privacy.accounting import epsilon_of
 from privacy.errors import ConfigError
 from privacy.population import Population
+from server.evidence.drift import reference_of
 from tests.support import Federation, configured
 
 pytestmark = pytest.mark.whole
@@ -131,6 +133,13 @@ def test_edges_that_nobody_declared_are_fitted_and_travel_with_the_version(datas
     even = age.encoded(frame["age"])[:, 0]
     assert np.abs(np.quantile(even, [0.25, 0.5, 0.75]) - [0.25, 0.5, 0.75]).max() < 0.12
     assert report.fitted(spec) == spec, "what is declared, or was fitted, stays"
+
+
+def test_what_was_paid_for_travels_with_the_version_so_that_drift_can_be_told(asking: Federation) -> None:
+    asking.run()
+    registered = Registry(asking.workspace.registry_url, asking.workspace.models).version("stay", 1)
+    found = reference_of(registered)
+    assert found == StatisticsReport.model_validate_json(made(asking, "statistics", "statistics_report"))
 
 
 def test_a_run_that_does_not_pay_for_edges_is_told_so(dataset: Path) -> None:

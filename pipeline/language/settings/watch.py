@@ -43,6 +43,13 @@ class WatchConfig(Frozen):
         ge=0,
         description="Run when the champion's headline on outcomes is so much worse than it was; null: never.",
     )
+    drift: float | None = Field(
+        0.25,
+        gt=0,
+        description="Run when the inputs of a column moved so far from the training data's, as a population stability "
+        "index, where statistics were paid for; null: never.",
+    )
+    rows: int = Field(1000, ge=100, description="Rows that the champion must have been asked about lately, to tell.")
     outcomes: int = Field(
         500, ge=50, le=100_000, description="How many of the latest outcomes are looked at, and needed to tell."
     )

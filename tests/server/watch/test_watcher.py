@@ -1,5 +1,6 @@
 """When the pipeline runs by itself, and how a version earns its place: real runs, over clients in this process."""
 
+import os
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,11 +20,16 @@ from pipeline.store.registry import Registry
 from pipeline.store.traffic import Traffic, share_of
 from privacy.errors import SottovoceError, StorageError
 from server.evidence.outcomes import Outcomes
+from server.serving.director import directed
+from server.serving.intake import SAMPLED, Intake
+from server.serving.lineup import Lineup
+from server.serving.lineup import Report as Replied
+from server.serving.version import ServedModel
 from server.watch.running import Command, Ended
 from server.watch.state import Decision
 from server.watch.watcher import HOUR, Watcher
 from tests.server.evidence.test_outcomes import ONE
-from tests.support import Federation, configured
+from tests.support import Federation, configured, table
 
 pytestmark = pytest.mark.whole
 
@@ -212,6 +218,31 @@ def test_data_that_changed_is_a_reason_and_the_same_data_none(tmp_path: Path, da
     assert place.look(hours=1) == []
     [(what, why)] = place.look(hours=3)
     assert (what, "the data of east changed" in why) == ("ran", True)
+
+
+def test_inputs_that_moved_are_a_reason(tmp_path: Path, dataset: Path) -> None:
+    place = Place(tmp_path, configured(dataset, watch={**WATCH, "rows": 200}, statistics__epsilon_share=0.3))
+    place.look()
+    champion = place.registry.champion("stay")
+    assert champion
+    model = ServedModel.load(champion)
+    board = directed(place.space.scratch / f"serving-{os.getpid()}")
+    board.publish(Lineup(number=1, name="stay"))
+
+    def ask(rows: pd.DataFrame) -> None:
+        intake = Intake()
+        for at in range(0, len(rows), SAMPLED):
+            intake.take(1, rows[["age", "lab", "unit"]][at : at + SAMPLED].to_dict("records"))
+            intake.count({1: model})
+        board.report(Replied(replica="one"), [], intake.counted)
+
+    ask(table(600, 5))
+    assert place.look(hours=2) == []
+    moved = table(600, 6)
+    moved["unit"] = "intensive"
+    ask(moved)
+    [(what, why)] = place.look(hours=2)
+    assert (what, "inputs of unit moved" in why) == ("ran", True)
 
 
 def test_a_run_that_was_cut_off_is_gone_on_with_under_its_name(place: Place) -> None:
