@@ -18,6 +18,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.serving.keys import Keyring, Role
+from server.serving.limiting import Limits
 from server.serving.measures import Measures
 from server.serving.refusal import Refused
 
@@ -32,8 +33,17 @@ OPERATE = ("/metrics",)
 class Door:
     """In front of `app`."""
 
-    def __init__(self, app: ASGIApp, keyring: Keyring, measures: Measures, max_bytes: int, body_seconds: float) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        keyring: Keyring,
+        measures: Measures,
+        max_bytes: int,
+        body_seconds: float,
+        limits: Limits | None = None,
+    ) -> None:
         self._app, self._keyring, self._measures = app, keyring, measures
+        self._limits = limits or Limits(None)
         self._max_bytes, self._body_seconds = max_bytes, body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,11 +64,11 @@ class Door:
             await send(message)
 
         try:
-            self._admit(scope["path"], headers)
+            self._admit(scope, headers)
             body = await self._body(headers, receive) if scope["method"] in ("POST", "PUT", "PATCH") else b""
             await self._app(scope, _once(body), answer)
         except Refused as refused:
-            await _refuse(scope["path"], refused.status, str(refused), answer)
+            await _refuse(scope["path"], refused.status, str(refused), answer, refused.after)
         except Exception as error:
             # By its name alone: what it says may quote rows.
             logger.error("failed", extra={"request": name.decode(), "cause": type(error).__name__})
@@ -69,10 +79,14 @@ class Door:
         if status >= 400:
             logger.warning("refused", extra={"request": name.decode(), "route": route, "status": status})
 
-    def _admit(self, path: str, headers: dict[bytes, bytes]) -> None:
-        if path in OPEN or not self._keyring.closed:
+    def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        path = scope["path"]
+        if path in OPEN:
             return
-        admit(self._keyring, headers.get(b"authorization", b"").decode("latin-1"), role_of(path))
+        who = (scope.get("client") or ("somebody",))[0]
+        if self._keyring.closed:
+            who = admit(self._keyring, headers.get(b"authorization", b"").decode("latin-1"), role_of(path))
+        self._limits.permit(who)
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         """Raises Refused."""
@@ -102,14 +116,15 @@ def role_of(path: str) -> Role:
     return "operate" if path in OPERATE else "feedback" if path == "/feedback" else "predict"
 
 
-def admit(keyring: Keyring, authorization: str, role: Role) -> None:
-    """Raises Refused."""
+def admit(keyring: Keyring, authorization: str, role: Role) -> str:
+    """Whose key it is. Raises Refused."""
     kind, _, told = authorization.partition(" ")
     key = keyring.who(told.strip()) if kind.lower() == "bearer" else None
     if key is None:
         raise Refused(401, "expected a key that is known here: Authorization: Bearer KEY")
     if role not in key.roles:
         raise Refused(403, f"the key {key.name} is for {', '.join(key.roles)}, not for {role}")
+    return key.name
 
 
 def _once(body: bytes) -> Receive:
@@ -137,10 +152,12 @@ def _unpacked(body: bytes, encoding: bytes, most: int) -> bytes:
     return plain
 
 
-async def _refuse(path: str, status: int, cause: str, send: Send) -> None:
+async def _refuse(path: str, status: int, cause: str, send: Send, after: int | None = None) -> None:
     body = json.dumps(refusal(path, cause)).encode()
     headers: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]
     headers.append((b"content-length", str(len(body)).encode()))
+    if after is not None:
+        headers.append((b"retry-after", str(after).encode()))
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -16,6 +16,7 @@ from pipeline.language.protocol import own_version
 from server.serving.asking import Desk
 from server.serving.door import admit
 from server.serving.keys import Keyring
+from server.serving.limiting import Limits
 from server.serving.oip import EXTENSIONS, PREDICTION, answering, named, subject_of
 from server.serving.refusal import Refused
 from server.serving.tensors import Tensor, answers_of, listed, metadata, packed, rows_of, unpacked
@@ -45,9 +46,12 @@ def _asked(answer: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], Await
     async def answered(self: Inference, request: Any, context: Any) -> Any:
         route = f"grpc {answer.__name__}"
         try:
-            if self.keyring.closed and not answer.__name__.startswith("Server"):
-                told = dict(context.invocation_metadata() or ())
-                admit(self.keyring, str(told.get("authorization", "")), "predict")
+            if not answer.__name__.startswith("Server"):
+                who = context.peer().rpartition(":")[0]
+                if self.keyring.closed:
+                    told = dict(context.invocation_metadata() or ())
+                    who = admit(self.keyring, str(told.get("authorization", "")), "predict")
+                self.limits.permit(who)
             reply = answer(self, request)
         except Refused as refused:
             self.desk.measures.requests.labels(route, refused.grpc).inc()
@@ -65,8 +69,8 @@ def _asked(answer: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], Await
 class Inference(GRPCInferenceServiceServicer):  # type: ignore[misc]
     """The service."""
 
-    def __init__(self, desk: Desk, keyring: Keyring) -> None:
-        self.desk, self.keyring = desk, keyring
+    def __init__(self, desk: Desk, keyring: Keyring, limits: Limits) -> None:
+        self.desk, self.keyring, self.limits = desk, keyring, limits
 
     @_asked
     def ServerLive(self, request: Any) -> Any:  # noqa: N802

@@ -19,6 +19,7 @@ _REFUSED = {
     "413": "Too many rows, or bytes.",
     "415": "An encoding that is not read.",
     "422": "It says what is wrong with which row and column.",
+    "429": "Too many questions in a minute; `Retry-After` says when.",
     "503": "No version answers yet.",
 }
 

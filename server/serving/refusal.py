@@ -21,10 +21,11 @@ GRPC = {
 class Refused(Exception):
     """Says nothing of the machine: no folder, no trace. What it repeats is cut and can be written as UTF-8."""
 
-    def __init__(self, status: int, cause: str) -> None:
+    def __init__(self, status: int, cause: str, after: int | None = None) -> None:
+        """after: seconds, where it is worth coming again."""
         plain = cause.encode("utf-8", "replace").decode()
         super().__init__(plain if len(plain) <= LONGEST else f"{plain[:LONGEST]} ...")
-        self.status = status
+        self.status, self.after = status, after
 
     @property
     def grpc(self) -> str:

@@ -26,6 +26,7 @@ from server.serving.asking import Desk
 from server.serving.door import Door
 from server.serving.intake import Intake
 from server.serving.keys import Keyring
+from server.serving.limiting import Limits
 from server.serving.lineup import Board, Report
 from server.serving.listening import LOOPBACK, Patient, shared_socket
 from server.serving.logs import to_file
@@ -75,7 +76,8 @@ class Replica:
         keyring = Keyring(house / "keys.json", always=config.host not in LOOPBACK)
         self._shelf.load()
         app = application(desk, outcomes)
-        door = Door(app, keyring, measures, config.max_bytes, config.body_seconds)
+        limits = Limits(config.per_minute, config.replicas)
+        door = Door(app, keyring, measures, config.max_bytes, config.body_seconds, limits)
         self._http = uvicorn.Server(
             uvicorn.Config(
                 door,
@@ -98,7 +100,7 @@ class Replica:
 
             address = f"[{config.host}]" if ":" in config.host else config.host
             self._grpc = await start_grpc(
-                Inference(desk, keyring),
+                Inference(desk, keyring, limits),
                 f"{address}:{config.grpc_port}",
                 config.max_bytes,
                 config.certificate,

@@ -57,6 +57,9 @@ class ServingConfig(Frozen):
     max_rows: int = Field(1000, ge=1, description="Most rows in one request.")
     max_bytes: int = Field(4 * 2**20, ge=1024, description="Most bytes in the body of a request, unpacked.")
     body_seconds: float = Field(10.0, gt=0, description="How long a request may take to arrive.")
+    per_minute: int | None = Field(
+        None, ge=1, description="Most questions of one caller in a minute, all replicas together; null: no limit."
+    )
     decimals: int | None = Field(
         None,
         ge=0,
@@ -64,7 +67,7 @@ class ServingConfig(Frozen):
         description="Decimals that scores are answered with: the fewer, the less an answer tells about a record that "
         "was trained on. None: all.",
     )
-    feedback: FeedbackConfig = Field(default_factory=FeedbackConfig, description="What becomes of predictions.")
+    feedback: FeedbackConfig = Field(default_factory=FeedbackConfig, description="Outcomes, and where they are kept.")
     certificate: Path | None = Field(None, description="TLS certificate chain, PEM; none: no TLS.")
     key: Path | None = Field(None, description="Its private key, PEM.")
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.engine.progress import (
+    BudgetAsked,
     ClientExcluded,
     ClientWarned,
     Event,
@@ -42,6 +43,7 @@ EVENTS: list[Event] = [
     RoundFinished(2, 2, 0, 3, 0.5, lost=True),
     ClientExcluded("east", "no-answer", "no answer in 60 s"),
     ClientWarned("east", "duplicates"),
+    BudgetAsked("east", "too little is left", "0" * 32),
     StageBroken("training", "boom"),
     Notice("resumed as run 4567ef01"),
 ]

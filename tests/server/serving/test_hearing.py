@@ -15,6 +15,7 @@ from server.serving.api import application
 from server.serving.asking import Desk
 from server.serving.door import Door
 from server.serving.keys import Keyring
+from server.serving.limiting import Limits
 from server.serving.lineup import Board, Held, Lineup
 from server.serving.measures import Measures
 from server.serving.remembering import Memory
@@ -44,7 +45,11 @@ class House:
         self.memory = Memory(self.outcomes, "stay", self.measures)
         desk = Desk(shelf, self.measures, Receipts(folder / "r.key", "stay"), 20, None, self.memory)
         self.keyring = Keyring(folder / "keys.json")
-        self.door = Door(application(desk, self.outcomes), self.keyring, self.measures, 2**16, 5.0)
+        self.app = application(desk, self.outcomes)
+        self.door = Door(self.app, self.keyring, self.measures, 2**16, 5.0)
+
+    def limited(self, per_minute: int) -> Door:
+        return Door(self.app, self.keyring, self.measures, 2**16, 5.0, Limits(per_minute))
 
     def ask(self, path: str, told: Any, **headers: str) -> tuple[int, Any]:
         status, _, content = through(self.door, path, json.dumps(told).encode(), **headers)
@@ -194,3 +199,19 @@ def test_a_store_that_is_away_refuses_for_now_and_predictions_go_on(house: House
     house.predict()
     house.memory.close()
     assert "sottovoce_rows_lost_total 2.0" in house.measures.page().decode()
+
+
+def test_who_asks_too_often_is_told_when_to_come_again_and_nobody_else(house: House) -> None:
+    keys = {name: house.keyring.add(name, ("predict",)) for name in ("ward", "other")}
+    door = house.limited(3)
+
+    def ask(name: str) -> tuple[int, dict[bytes, bytes], bytes]:
+        body = json.dumps({"rows": [ROW]}).encode()
+        return through(door, "/predict", body, Authorization=f"Bearer {keys[name]}")
+
+    assert [ask("ward")[0] for _ in range(4)] == [200, 200, 200, 429]
+    status, headers, content = ask("ward")
+    assert (status, 1 <= int(headers[b"retry-after"]) <= 60) == (429, True)
+    assert "more than 3 questions a minute" in json.loads(content)["detail"]
+    assert ask("other")[0] == 200
+    assert through(door, "/healthz")[0] == 200, "who supervises is not held up"
