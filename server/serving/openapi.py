@@ -127,6 +127,7 @@ def document(model: ServedModel | None, max_rows: int) -> dict[str, Any]:
 _OUTCOME: dict[str, Any] = {
     "type": "object",
     "required": ["id"],
+    "oneOf": [{"required": ["outcome"]}, {"required": ["outcomes"]}],
     "additionalProperties": False,
     "properties": {
         "id": {"type": "string", "description": "Of the prediction."},
