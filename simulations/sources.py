@@ -26,7 +26,9 @@ def write_sources(simulation: SimulationConfig, folder: Path) -> dict[str, tuple
     """Rows and persons by client. Raises ConfigError, SourceMissing."""
     asked = json.dumps({"simulation": simulation.model_dump(mode="json"), "folder": str(folder.absolute())})
     # Not by multiprocessing, which runs the script of whoever calls once more.
-    done = subprocess.run([sys.executable, "-m", __name__], input=asked, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", __name__], input=asked, capture_output=True, text=True, check=False
+    )
     told = json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else {}
     if "rows" in told:
         return {str(name): (int(rows), int(persons)) for name, (rows, persons) in told["rows"].items()}

@@ -1,13 +1,16 @@
 """The command line as a person uses it: real processes, exit codes, messages, kill -9."""
 
+import atexit
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+from functools import lru_cache
 from pathlib import Path
 
 import psutil
@@ -19,7 +22,17 @@ from tests.support import settings, write_config, write_table
 
 pytestmark = pytest.mark.processes
 
-SOTTOVOCE = [sys.executable, "-m", "sottovoce"]
+SOTTOVOCE = [sys.executable, "-P", "-m", "sottovoce"]
+
+
+@lru_cache(maxsize=1)
+def elsewhere() -> str:
+    """A working folder as people have it: of another project, whose modules are called as ours are. None may run."""
+    folder = Path(tempfile.mkdtemp(prefix="sottovoce-elsewhere-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for name in ("pipeline", "server", "clients", "privacy", "simulations", "ray", "json"):
+        (folder / f"{name}.py").write_text("raise SystemExit('a module of the working folder was run')")
+    return str(folder)
 
 
 def sottovoce(*arguments: object, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -27,7 +40,8 @@ def sottovoce(*arguments: object, timeout: float = 240, **environment: str) -> s
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
         env.pop(name, None)
     command = [*SOTTOVOCE, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env, check=False)
+    where = elsewhere()
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env, check=False, cwd=where)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, chdir, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from pipeline.host.environment import found_cluster, quiet_environment
@@ -49,7 +49,7 @@ def ray_engine(scratch: Path | None = None) -> Iterator[None]:
     with _private_folder(scratch) if started else nullcontext() as folder:
         try:
             if folder:
-                with _no_cloud_probe(folder), _own_signals():
+                with _no_cloud_probe(folder), _own_signals(), chdir(folder):  # where Ray's workers look for modules
                     ray.init(
                         address="local",
                         include_dashboard=False,

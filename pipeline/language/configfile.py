@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.host.environment import admit_own_code
 from pipeline.kinds import INSTALLED, Kind
+from pipeline.language import plainyaml
 from pipeline.language.config import Config
 from privacy.errors import ConfigError, ConfigUnknownKey, KindMissing
 
@@ -56,7 +57,7 @@ def with_own_code(tree: Any, folder: Path) -> Any:
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping. Raises ConfigError with the place of a syntax error."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = plainyaml.load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file", remedy="Give the path of a YAML file.") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -64,7 +65,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path.name}{where}: not valid YAML: {getattr(error, 'problem', '')}") from None
+        said = "" if isinstance(error, yaml.constructor.ConstructorError) else "not valid YAML: "
+        raise ConfigError(f"{path.name}{where}: {said}{getattr(error, 'problem', '')}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path.name}: expected a mapping of settings", remedy="See: sottovoce config schema")
     return tree
@@ -83,7 +85,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
     if not equals or not path:
         raise ConfigError(f"--set {override}: expected a.b=value")
     try:
-        value = yaml.safe_load(text)
+        value = plainyaml.load(text)
     except yaml.YAMLError:
         raise ConfigError(f"--set {override}: the value is not valid YAML") from None
     *parents, last = path.split(".")
@@ -93,11 +95,6 @@ def _override(tree: dict[str, Any], override: str) -> None:
         if not isinstance(below, dict):
             raise ConfigError(f"--set {override}: {name} is a value, not a group of settings")
         node = below
-    if isinstance(value, str):
-        try:
-            value = float(value)  # YAML 1.1 reads 1e-5 as text
-        except ValueError:
-            pass
     node[last] = value
 
 

@@ -131,9 +131,9 @@ class Registry:
         return self._describe(client, made)
 
     def versions(self, name: str) -> list[Registered]:
-        """All versions, newest first; empty for an unknown name."""
+        """All versions, newest first; empty for an unknown name. What another tool registered is not looked at."""
         client = self._client()
-        found = client.search_model_versions(f"name='{name}'")
+        found = [version for version in client.search_model_versions(f"name='{name}'") if _ours(version)]
         return sorted((self._describe(client, version) for version in found), key=lambda v: -v.version)
 
     def champion(self, name: str) -> Registered | None:
@@ -145,7 +145,8 @@ class Registry:
 
         client = self._client()
         try:
-            return self._describe(client, client.get_model_version_by_alias(name, alias))
+            found = client.get_model_version_by_alias(name, alias)
+            return self._describe(client, found) if _ours(found) else None
         except MlflowException as error:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
@@ -208,9 +209,12 @@ class Registry:
 
         client = self._client()
         try:
-            return self._describe(client, client.get_model_version(name, str(number)))
+            found = client.get_model_version(name, str(number))
+            if _ours(found):
+                return self._describe(client, found)
         except MlflowException as error:
             raise _refused(error, f"{name} has no version {number}") from None
+        raise NotFound(f"version {number} of {name} was registered by another tool")
 
     @property
     def stamp(self) -> tuple[int, int, int] | None:
@@ -256,6 +260,11 @@ class Registry:
             blessed=version.tags.get("blessed") == "true",
             dropped=version.tags.get("dropped", ""),
         )
+
+
+def _ours(version: Any) -> bool:
+    """Whether it was registered here: others may use the same registry."""
+    return bool(version.run_id) and "digests" in version.tags
 
 
 def _refused(error: Any, missing: str) -> SottovoceError:

@@ -13,7 +13,7 @@ from pipeline.language.settings.storage import StorageConfig
 from pipeline.store.artifacts import ArtifactStore
 from pipeline.store.heads import Heads
 from pipeline.store.metadata import Metadata
-from privacy.errors import NotFound, WorkspaceBusy
+from privacy.errors import ConfigError, NotFound, WorkspaceBusy
 
 DEFAULT = Path("sottovoce-workspace")
 
@@ -23,6 +23,11 @@ class Workspace:
 
     def __init__(self, root: Path, storage: StorageConfig | None = None) -> None:
         self.root = root.absolute()
+        if found := [mark for mark in ("?", "#", "%", "::") if mark in str(self.root)]:
+            raise ConfigError(
+                f"{found[0]!r} in the workspace's path {self.root} means something else in the URLs of its stores",
+                remedy="Choose a folder without ?, #, % and :: in its path.",
+            )
         self.storage = storage or StorageConfig()
         self.root.mkdir(parents=True, exist_ok=True)
 
