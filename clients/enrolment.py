@@ -47,6 +47,7 @@ def join(home: Home, request: JoinRequest, blobs: Blobs) -> tuple[JoinReply, Blo
         public_keys=home.identity.public.hex(),
         fingerprint=home.digest(epoch.encode(), home.policy.model_dump_json().encode()),
         declared=home.digest(b"declared", f"{home.policy.rows} {home.policy.subjects}".encode()),
+        source=home.digest(b"source", epoch.encode()),
         unaffordable=unaffordable,
     )
     return reply, {}

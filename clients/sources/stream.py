@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -10,13 +12,14 @@ from pydantic import Field, field_validator
 
 from clients.sources.source import Source
 from clients.sources.sql import Connected, url_of
-from privacy.errors import ContractViolated
+from privacy.errors import ContractViolated, SourceMissing
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TABLE = "feedback_records"
 SUBJECT = "subject"
+_SQLITE = "sqlite:///"
 
 
 class Stream(Source):
@@ -28,6 +31,12 @@ class Stream(Source):
     kind: Literal["stream"] = Field(description="Rows of predictions whose outcomes have come.")
     url: str = Field(description="SQLAlchemy URL of the outcomes: sqlite:////WORKSPACE/serving/feedback.db.")
     model: str = Field(description="Of which model.")
+    hours: float = Field(
+        24.0,
+        gt=0,
+        description="The table grows once in so many hours, at full ones since 1970, and not in between: a run finds "
+        "it the same from its start to its end.",
+    )
 
     @field_validator("url")
     @classmethod
@@ -38,13 +47,12 @@ class Stream(Source):
         """Raises SourceMissing, ContractViolated."""
         import pandas as pd
 
-        with Connected(self.url) as connection:
-            found = connection.execute(self._asked("document, subject", "ORDER BY number"), {"model": self.model})
-            rows = [{**self._of(subject), **json.loads(document)} for document, subject in found]
+        found = self._rows("document, subject", "ORDER BY number")
+        rows = [{**self._of(subject), **json.loads(document)} for document, subject in found]
         if not rows:
             raise ContractViolated(
-                f"no outcome of {self.model} has come yet",
-                remedy="Serve with serving.feedback.keep_rows: true, and POST /feedback.",
+                f"no outcome of {self.model} has come yet, or none before the table grew last",
+                remedy="Serve with serving.feedback.keep_rows: true, POST /feedback, and wait for source.hours.",
             )
         names = list(dict.fromkeys(name for row in rows for name in row))
         return pd.DataFrame({name: _cells([row.get(name) for row in rows]) for name in names})
@@ -53,18 +61,24 @@ class Stream(Source):
         return list(self.read().columns)
 
     def seen(self) -> str:
-        """How many there are, and when the last of them changed."""
-        with Connected(self.url) as connection:
-            asked = self._asked("count(*), max(number), max(changed)")
-            return " ".join(map(str, (self.url, self.model, *connection.execute(asked, {"model": self.model}).one())))
+        """How many rows there are, which is the last, and how often outcomes were corrected."""
+        [counts] = self._rows("count(*), max(number), sum(corrections)")
+        return " ".join(map(str, (self.url, self.model, *counts)))
 
     def _of(self, subject: str) -> dict[str, str]:
         return {SUBJECT: subject} if SUBJECT in self.key else {}
 
-    def _asked(self, what: str, then: str = "") -> Any:
+    def _rows(self, what: str, then: str = "") -> list[Any]:
         from sqlalchemy import text
 
-        return text(f"SELECT {what} FROM {TABLE} WHERE model = :model AND changed IS NOT NULL {then}")  # noqa: S608
+        if self.url.startswith(_SQLITE) and not Path(self.url.removeprefix(_SQLITE)).exists():
+            raise SourceMissing(  # looking would make an empty one
+                f"there are no outcomes at {self.url}", remedy="Correct source.url, or serve and POST /feedback first."
+            )
+        period = self.hours * 3600
+        asked = text(f"SELECT {what} FROM {TABLE} WHERE model = :model AND labelled < :until {then}")  # noqa: S608
+        with Connected(self.url) as connection:
+            return list(connection.execute(asked, {"model": self.model, "until": time.time() // period * period}))
 
 
 def _cells(cells: list[object]) -> Any:

@@ -26,7 +26,7 @@ def ask_budget(clients: Clients, config: Config) -> None:
     )
     joined = clients.join(config.federation.expected_clients, wanted)
     for name, reply in joined.items():
-        clients.progress(BudgetAsked(name, printable(reply.unaffordable), reply.fingerprint))
+        clients.progress(BudgetAsked(name, printable(reply.unaffordable), reply.source))
     refusals = {name: printable(reply.unaffordable) for name, reply in joined.items() if reply.unaffordable}
     if len(joined) - len(refusals) < clients.min_cohort:
         name, why = next(iter(refusals.items()), ("nobody", "no client joined"))

@@ -101,6 +101,7 @@ class JoinReply(Frozen):
     public_keys: str = Field(description="X25519 and Ed25519 public keys, hex.", pattern=r"^[0-9a-f]{128}$")
     fingerprint: Digest = Field(description="Keyed digest of data source and policy: says equal or changed, no more.")
     declared: Digest = Field(description="Keyed digest of the size that its owner declares, from which plans follow.")
+    source: Digest = Field(description="Keyed digest of the data source alone: whether there may be new data.")
     unaffordable: Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")] = Field(
         "", description="Why its budget does not pay for the run that was asked about; empty: it does."
     )

@@ -80,20 +80,19 @@ def show_feedback(model: MODEL = None, workspace: WORKSPACE = None, as_json: AS_
     from server.naming import chosen_model
 
     space, name = chosen_model(workspace, model)
-    outcomes = outcomes_of(space.root)
+    outcomes = outcomes_of(space.root, name)
     found = outcomes.of(name)
     if not found:
         typer.echo("  no outcome has come yet: POST /feedback")
         return
     registered = Registry(space.registry_url, space.models).versions(name)
     known = {version.version: version for version in registered}
-    task = task_of(known.get(found[-1].version, registered[0]))
-    for version, quality in qualities(task, found).items():
+    for version, quality in qualities({number: task_of(one) for number, one in known.items()}, found).items():
         if as_json:
             typer.echo(json.dumps(_told_quality(quality)))
             continue
         then = known[version].metrics if version in known else {}
-        typer.echo(f"  v{version}   {quality.outcomes:,} outcomes   {task.penalty} {quality.penalty:.4f}")
+        typer.echo(f"  v{version}   {quality.outcomes:,} outcomes   {quality.called} {quality.penalty:.4f}")
         for metric, measured in quality.measured.items():
             before = f"   at registration {then[metric]:.4f}" if metric in then else ""
             typer.echo(f"    {metric:16} {measured.value:.4f} +- {measured.error:.4f}{before}")
@@ -108,13 +107,14 @@ def show_feedback(model: MODEL = None, workspace: WORKSPACE = None, as_json: AS_
 def forget(
     days: Annotated[int | None, typer.Option(min=0, help="What was asked more than so many days ago.")] = None,
     id: Annotated[str | None, typer.Option(help="One prediction.")] = None,
+    model: MODEL = None,
     workspace: WORKSPACE = None,
 ) -> None:
-    """Delete outcomes and rows, of all models."""
-    from pipeline.store.workspace import DEFAULT, Workspace
+    """Delete outcomes and rows, of all models that keep theirs in one place with this one."""
     from privacy.errors import ConfigError
     from server.evidence.place import outcomes_of
     from server.evidence.receipts import prediction_of
+    from server.naming import chosen_model
 
     if (days is None) == (id is None):
         raise ConfigError("what is to be forgotten?", remedy="Give --days or --id.")
@@ -124,8 +124,8 @@ def forget(
         raise ConfigError(
             f"{str(id)[:20]!r} is the id of no prediction", remedy="Give what /predict answered."
         ) from None
-    space = Workspace.existing(workspace or DEFAULT)
-    gone, rows = outcomes_of(space.root).forget(time.time() - 86400 * (days or 0), prediction)
+    space, name = chosen_model(workspace, model)
+    gone, rows = outcomes_of(space.root, name).forget(time.time() - 86400 * (days or 0), prediction)
     typer.echo(f"  {gone:,} outcomes and {rows:,} rows deleted; snapshots that clients took of them are theirs")
 
 
@@ -140,7 +140,7 @@ def _comparisons(workspace: Path | None, model: str | None) -> list[Comparison]:
     from server.naming import chosen_model
 
     space, name = chosen_model(workspace, model)
-    return comparisons(outcomes_of(space.root).of(name))
+    return comparisons(outcomes_of(space.root, name).of(name))
 
 
 def _when(seconds: float) -> str:

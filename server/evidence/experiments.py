@@ -142,7 +142,7 @@ def _shadows(outcomes: Sequence[Outcome], alpha: float) -> Iterator[Comparison]:
             if other != one.version:
                 pairs.setdefault((one.version, other), {}).setdefault(one.unit, one)
     for (champion, challenger), subjects in pairs.items():
-        units = list(subjects.values())
+        units, others = list(subjects.values()), sum(pair[0] == champion for pair in pairs)
         values = np.array([one.penalties[challenger] - one.penalties[champion] for one in units])
         yield Comparison(
             kind="shadow",
@@ -153,9 +153,9 @@ def _shadows(outcomes: Sequence[Outcome], alpha: float) -> Iterator[Comparison]:
             latest=max(one.received for one in units),
             subjects={champion: len(units), challenger: len(units)},
             penalties={arm: float(np.mean([one.penalties[arm] for one in units])) for arm in (champion, challenger)},
-            difference=mean_sequence(values, 2.0, alpha),
+            difference=mean_sequence(values, 2.0, alpha / others),
             deviation=float(values.std()),
             widest=2.0,
             mismatch=-math.inf,
-            alpha=alpha,
+            alpha=alpha / others,
         )

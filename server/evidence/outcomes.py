@@ -16,47 +16,11 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from privacy.errors import StorageError, StorageNewer
+from server.evidence.schema import FORMAT, formats, outcomes, records, tables
 
-FORMAT = 1
 SQLITE = "sqlite:///"
 _MANY = 500
 """Ids in one question to the database."""
-
-tables = sa.MetaData()
-outcomes = sa.Table(
-    "outcomes",
-    tables,
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("id", sa.String(24), nullable=False),
-    sa.Column("row", sa.Integer, nullable=False),
-    sa.Column("model", sa.String(63), nullable=False, index=True),
-    sa.Column("version", sa.Integer, nullable=False),
-    sa.Column("unit", sa.String(16), nullable=False),
-    sa.Column("experiment", sa.String(8), nullable=False),
-    sa.Column("shares", sa.Text, nullable=False),
-    sa.Column("told", sa.Text, nullable=False),
-    sa.Column("penalties", sa.Text, nullable=False),
-    sa.Column("outcome", sa.Text, nullable=False),
-    sa.Column("target", sa.Float, nullable=False),
-    sa.Column("at", sa.Float, nullable=False),
-    sa.Column("asked", sa.Float, nullable=False),
-    sa.Column("received", sa.Float, nullable=False),
-    sa.UniqueConstraint("id", "row"),
-)
-records = sa.Table(
-    "feedback_records",
-    tables,
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("id", sa.String(24), nullable=False),
-    sa.Column("row", sa.Integer, nullable=False),
-    sa.Column("model", sa.String(63), nullable=False),
-    sa.Column("subject", sa.String(16), nullable=False),
-    sa.Column("asked", sa.Float, nullable=False),
-    sa.Column("changed", sa.Float),
-    sa.Column("document", sa.Text, nullable=False),
-    sa.UniqueConstraint("id", "row"),
-)
-formats = sa.Table("formats", tables, sa.Column("format", sa.Integer, primary_key=True))
 
 
 @dataclass(frozen=True)
@@ -97,15 +61,17 @@ class Taken:
 class Record:
     """The raw row of a prediction. subject: a keyed digest of whom it is about; empty: nobody said.
 
-    What became of it is put into `document` when it is known, and `changed` says when (read by clients.sources.stream).
+    What became of it is put under `label` into `document`, a JSON object, when it is known; `labelled` says when first,
+    and `corrections` how often it was said otherwise since (read by clients.sources.stream).
     """
 
     id: str
     row: int
     model: str
+    label: str
     subject: str
     asked: float
-    document: Mapping[str, object]
+    document: str
 
 
 class Outcomes:
@@ -115,61 +81,65 @@ class Outcomes:
         self.url = url
         self._engine: sa.Engine | None = None
 
-    def take(self, found: Sequence[Outcome], label: str = "") -> Taken:
+    def take(self, found: Sequence[Outcome]) -> Taken:
         """All of a message or nothing. The order in which messages come, and how often, changes nothing but numbers.
 
-        label: the column in which a record that was kept gets its outcome. Raises StorageError.
+        Raises StorageError.
         """
         try:
-            return self._take(found, label)
+            return self._take(found)
         except IntegrityError:  # another replica took the same one at this moment
-            return self._take(found, label)
+            return self._take(found)
 
-    def _take(self, found: Sequence[Outcome], label: str) -> Taken:
-        taken, newest = Taken(), _newest(found)
+    def _take(self, found: Sequence[Outcome]) -> Taken:
+        newest = _newest(found)
+        taken, new, told = Taken(repeated=len(found) - len(newest)), [], []
         with self._begun() as db:
             known = self._known(db, {one.id for one in found})
             for key, one in newest.items():
                 text = _canonical(one.outcome)
                 if key not in known:
-                    db.execute(sa.insert(outcomes).values(**_fields(one, text)))
-                    taken.accepted += 1
-                elif (one.at, text) > known[key]:
-                    chosen = (outcomes.c.id == one.id) & (outcomes.c.row == one.row)
-                    changed = {name: _fields(one, text)[name] for name in ("outcome", "target", "penalties", "at")}
-                    db.execute(sa.update(outcomes).where(chosen).values(**changed))
-                    taken.changed += text != known[key][1]
-                    taken.repeated += text == known[key][1]
-                else:
-                    taken.repeated += 1
+                    new.append(_fields(one, text))
+                    told.append(one)
                     continue
-                self._label(db, one, label)
-            taken.repeated += len(found) - len(newest)
+                changed = self._change(db, one, text)
+                taken.changed += changed and text != known[key]
+                taken.repeated += not changed or text == known[key]
+                if changed:
+                    told.append(one)
+            if new:
+                db.execute(sa.insert(outcomes), new)
+            taken.accepted += len(new)
+            for one in told:
+                _label(db, one.id, one.row, one.outcome, one.received)
         return taken
 
     @staticmethod
-    def _known(db: sa.Connection, ids: set[str]) -> dict[tuple[str, int], tuple[float, str]]:
-        found, asked = {}, sorted(ids)
-        for at in range(0, len(asked), _MANY):
-            chosen = outcomes.c.id.in_(asked[at : at + _MANY])
-            columns = (outcomes.c.id, outcomes.c.row, outcomes.c.at, outcomes.c.outcome)
-            for id, row, when, text in db.execute(sa.select(*columns).where(chosen)):
-                found[id, row] = (when, text)
-        return found
+    def _change(db: sa.Connection, one: Outcome, text: str) -> bool:
+        """Whether this word is later than the one that stands there now, whoever else writes at this moment."""
+        earlier = (outcomes.c.at < one.at) | ((outcomes.c.at == one.at) & (outcomes.c.outcome < text))
+        chosen = (outcomes.c.id == one.id) & (outcomes.c.row == one.row) & earlier
+        fields = _fields(one, text)
+        values = {name: fields[name] for name in ("outcome", "target", "penalties", "at")}
+        return bool(db.execute(sa.update(outcomes).where(chosen).values(**values)).rowcount)
 
     @staticmethod
-    def _label(db: sa.Connection, one: Outcome, label: str) -> None:
-        chosen = (records.c.id == one.id) & (records.c.row == one.row)
-        document = db.execute(sa.select(records.c.document).where(chosen)).scalar()
-        if label and document is not None:
-            text = json.dumps({**json.loads(document), label: one.outcome})
-            db.execute(sa.update(records).where(chosen).values(document=text, changed=one.received))
+    def _known(db: sa.Connection, ids: set[str]) -> dict[tuple[str, int], str]:
+        """What is said of the rows of some predictions."""
+        found: dict[tuple[str, int], str] = {}
+        asked = sorted(ids)
+        for at in range(0, len(asked), _MANY):
+            chosen = outcomes.c.id.in_(asked[at : at + _MANY])
+            columns = (outcomes.c.id, outcomes.c.row, outcomes.c.outcome)
+            found |= {(id, row): text for id, row, text in db.execute(sa.select(*columns).where(chosen))}
+        return found
 
     def keep(self, found: Sequence[Record]) -> None:
-        """Raw rows, until their outcomes come. Raises StorageError."""
-        rows = [{**vars(one), "document": json.dumps(one.document)} for one in found]
+        """Raw rows, until their outcomes come, or with those that came before. Raises StorageError."""
         with self._begun() as db:
-            db.execute(sa.insert(records), rows)
+            db.execute(sa.insert(records), [vars(one) for one in found])
+            for (id, row), text in self._known(db, {one.id for one in found}).items():
+                _label(db, id, row, json.loads(text), time.time())
 
     def of(self, model: str, since: float = 0.0) -> list[Outcome]:
         """What is known, in the order in which it first came. since: asked not before. Raises StorageError."""
@@ -189,7 +159,8 @@ class Outcomes:
             return [_read(row) for row in db.execute(asked)][::-1]
 
     def forget(self, before: float, id: str | None = None) -> tuple[int, int]:
-        """Outcomes and rows of predictions that were asked before, or of one; how many. Raises StorageError."""
+        """Outcomes and rows of predictions that were asked before, or of one, of all models; how many. Raises
+        StorageError."""
         if self.missing:
             return 0, 0
         with self._begun() as db:
@@ -204,7 +175,7 @@ class Outcomes:
         if self.missing:
             return 0, 0
         with self._begun() as db:
-            counts = sa.select(sa.func.count(), sa.func.count(records.c.changed)).where(records.c.model == model)
+            counts = sa.select(sa.func.count(), sa.func.count(records.c.labelled)).where(records.c.model == model)
             kept, complete = db.execute(counts).one()
         return kept, complete
 
@@ -255,10 +226,12 @@ class Outcomes:
 
 def _engine(url: str) -> sa.Engine:
     if not url.startswith(SQLITE):
-        return sa.create_engine(url, poolclass=NullPool)
+        patience = {"connect_timeout": 10} if url.startswith("postgresql") else {}
+        return sa.create_engine(url, poolclass=NullPool, connect_args=patience)
     path = Path(url.removeprefix(SQLITE))
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    path.chmod(0o600)
     engine = sa.create_engine(url, connect_args={"timeout": 10}, poolclass=NullPool)
 
     @sa.event.listens_for(engine, "connect")
@@ -266,6 +239,18 @@ def _engine(url: str) -> sa.Engine:
         connection.execute("PRAGMA journal_mode=WAL")  # who reads holds up nobody who writes
 
     return engine
+
+
+def _label(db: sa.Connection, id: str, row: int, outcome: object, when: float) -> None:
+    """Put what became of it into the row that was kept, if one was."""
+    chosen = (records.c.id == id) & (records.c.row == row)
+    found = db.execute(sa.select(records.c.document, records.c.label, records.c.labelled).where(chosen)).first()
+    if found is None:
+        return
+    document, label, labelled = found
+    values: dict[str, Any] = {"document": json.dumps({**json.loads(document), label: outcome})}
+    values |= {"labelled": when} if labelled is None else {"corrections": records.c.corrections + 1}
+    db.execute(sa.update(records).where(chosen).values(**values))
 
 
 def _newest(found: Sequence[Outcome]) -> dict[tuple[str, int], Outcome]:

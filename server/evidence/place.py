@@ -1,4 +1,4 @@
-"""Where the outcomes of a workspace are: what the endpoint was told last, so that other commands need not be."""
+"""Where the outcomes of a model are: what the endpoint was told last, so that other commands need not be."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pipeline.host.files import write_atomically
 from pipeline.language.settings.serving import FeedbackConfig
 from server.evidence.outcomes import Outcomes
 
-FILE = "serving/feedback.url"
+
+def _file(root: Path, model: str) -> Path:
+    return root / "serving" / f"{model}.feedback"
 
 
-def note_place(root: Path, config: FeedbackConfig) -> None:
+def note_place(root: Path, model: str, config: FeedbackConfig) -> None:
     """root: of the workspace. Only what is not the default is written down."""
-    path = root / FILE
+    path = _file(root, model)
     if config.store == FeedbackConfig().store:
         path.unlink(missing_ok=True)
         return
@@ -21,8 +23,8 @@ def note_place(root: Path, config: FeedbackConfig) -> None:
     write_atomically(path, config.store.encode())
 
 
-def outcomes_of(root: Path) -> Outcomes:
+def outcomes_of(root: Path, model: str) -> Outcomes:
     """Looking makes nothing."""
-    path = root / FILE
+    path = _file(root, model)
     config = FeedbackConfig(store=path.read_text()) if path.exists() else FeedbackConfig()
     return Outcomes(config.url(root))

@@ -50,7 +50,7 @@ class Desk:
         if subject is not None and len(subject) > LONGEST_SUBJECT:
             raise Refused(422, f"a subject of {len(subject)} characters; at most {LONGEST_SUBJECT}")
         model = self.shelf.chosen(version, subject)
-        said = self._said(model, rows)
+        said = self._said(model, rows, drawn=version is None)
         told = {model.number: said.numbers}
         for other in self.shelf.shadows(model.number):
             if (beside := self._beside(other, rows, said)) is not None:
@@ -64,28 +64,31 @@ class Desk:
             hashlib.sha256(lineup.salt.encode()).digest()[:4] if drawn else b"",
             lineup.shares if drawn else None,
         )
-        if self.intake:
+        if self.intake and model.question:
             self.intake.take(model.number, rows)
         if self.memory:
-            self.memory.keep(id, self.receipts.unit(subject).hex() if subject is not None else "", rows)
+            unit = self.receipts.unit(subject).hex() if subject is not None else ""
+            self.memory.keep(id, model.spec.task.column, unit, rows)
         answers = said.answers
         if self.decimals is not None:
             answers = [_rounded(answer, self.decimals) for answer in answers]
         return Answered(model, answers, id)
 
-    def _said(self, model: ServedModel, rows: Sequence[Mapping[str, Any]]) -> Said:
-        """Raises Refused."""
+    def _said(self, model: ServedModel, rows: Sequence[Mapping[str, Any]], drawn: bool) -> Said:
+        """drawn: nobody named the version, so that how it does is evidence for it. Raises Refused."""
         begun = time.perf_counter()
         try:
             said = model.said(rows)
         except RowsRefused as error:
             raise Refused(422, str(error)) from None
         except Exception:
-            self.measures.of_version(model.number).failed.inc()
+            if drawn:
+                self.measures.of_version(model.number).failed.inc()
             raise
         measured = self.measures.of_version(model.number)
         measured.rows.inc(len(rows))
-        measured.seconds.observe(time.perf_counter() - begun)
+        if drawn:
+            measured.seconds.observe((time.perf_counter() - begun) / len(rows))
         return said
 
     def _beside(self, other: ServedModel, rows: Sequence[Mapping[str, Any]], told: Said) -> Said | None:

@@ -111,7 +111,8 @@ class Director:
     def _fall_back(self, wanted: Lineup, broken: dict[int, str]) -> None:
         """Go on with what answers; with nothing that does, with the newest blessed version that loads."""
         problem = "; ".join(f"version {version} refused: {why}" for version, why in broken.items())
-        answering = {version: share for version, share in self._now.shares.items() if version not in broken}
+        left = {version: share for version, share in self._now.shares.items() if version not in broken}
+        answering = {version: share / sum(left.values()) for version, share in left.items() if sum(left.values())}
         if not answering:
             for older in self._blessed(set(broken)):
                 self._publish(self._now.model_copy(update={"held": (*wanted.held, Held.of(older))}))
@@ -128,7 +129,6 @@ class Director:
                     "shares": answering,
                     "champion": champion,
                     "problem": problem,
-                    "salt": wanted.salt,
                 }
             )
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -13,14 +14,17 @@ from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic_core import from_json, to_json
 
+from pipeline.learning.tasks.task import Task
 from privacy.errors import SottovoceError
 from server.evidence.outcomes import Outcome, Outcomes, Taken
 from server.evidence.receipts import Receipt
 from server.serving.asking import Desk
 from server.serving.refusal import Refused
 
+logger = logging.getLogger("sottovoce.serving")
+
 KNOWN = {"id", "outcome", "outcomes", "at"}
-LONGEST_ID = 2**21
+LONGEST_ID = 2**23
 """Characters."""
 
 
@@ -32,7 +36,8 @@ def add_feedback(api: FastAPI, desk: Desk, outcomes: Outcomes) -> None:
         body = await request.body()
         try:
             taken = await run_in_threadpool(_taken, desk, outcomes, body)
-        except SottovoceError:
+        except SottovoceError as error:
+            logger.error("outcomes not taken", extra={"cause": error.cause})
             raise Refused(503, "outcomes cannot be taken now; say it again later") from None
         except Refused as refused:
             desk.measures.feedback.labels("foreign" if refused.status == 404 else "refused").inc()
@@ -46,24 +51,45 @@ def add_feedback(api: FastAPI, desk: Desk, outcomes: Outcomes) -> None:
 
 def _taken(desk: Desk, outcomes: Outcomes, body: bytes) -> Taken:
     """Raises Refused, SottovoceError."""
-    model = next(iter(desk.shelf.served.values()), None)
-    if model is None:
+    tasks = {version: model.spec.task for version, model in desk.shelf.loaded.items()}
+    if not tasks:
         raise Refused(503, "no version answers, so none can be judged")
-    task = model.spec.task
-    found = list(_outcomes(desk, _messages(body)))
+    found = []
+    for one in _outcomes(desk, _messages(body)):
+        found.append(one)
+        if len(found) > desk.max_rows:
+            raise Refused(413, f"more than {desk.max_rows} outcomes in one request")
+    newest = tasks[max(tasks)]
+    return outcomes.take(_judged(found, {one.version: tasks.get(one.version, newest) for one in found}, tasks))
+
+
+def _judged(found: list[Outcome], own: Mapping[int, Task], tasks: Mapping[int, Task]) -> list[Outcome]:
+    """Each by the task of the version that answered, where that is still held. A shadow of another task is left out:
+    there is nothing to compare. Raises Refused."""
     import pandas as pd
 
-    targets = task.targets(pd.Series([one.outcome for one in found], dtype=object))
-    judged = []
-    for one, target in zip(found, targets, strict=True):
-        if not np.isfinite(target):
-            raise Refused(422, f"{str(one.outcome)[:60]!r} is no outcome: expected {task.said[:200]}")
-        penalties = {
-            version: float(task.penalties(np.array([told], dtype=np.float64), np.array([target]))[0])
-            for version, told in one.told.items()
-        }
-        judged.append(replace(one, target=float(target), penalties=penalties))
-    return outcomes.take(judged, task.column)
+    judged: dict[int, Outcome] = {}
+    for version, task in own.items():
+        places = [at for at, one in enumerate(found) if one.version == version]
+        targets = task.targets(pd.Series([found[at].outcome for at in places], dtype=object))
+        for at, target in zip(places, targets, strict=True):
+            one = found[at]
+            if not np.isfinite(target):
+                raise Refused(422, f"{str(one.outcome)[:60]!r} is no outcome: expected {task.said[:200]}")
+            told = {
+                other: numbers
+                for other, numbers in one.told.items()
+                if other == version or tasks.get(other, task).declared == task.declared
+            }
+            penalties = {other: _penalty(task, numbers, target) for other, numbers in told.items()}
+            judged[at] = replace(one, told=told, target=float(target), penalties=penalties)
+    return [judged[at] for at in range(len(found))]
+
+
+def _penalty(task: Task, numbers: Sequence[float], target: np.float32) -> float:
+    """What is no number is as wrong as can be."""
+    found = float(task.penalties(np.array([numbers], dtype=np.float64), np.array([target]))[0])
+    return found if np.isfinite(found) else 1.0
 
 
 def _messages(body: bytes) -> list[dict[str, Any]]:

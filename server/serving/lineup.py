@@ -115,11 +115,11 @@ class Board:
         return found
 
     def inputs(self, version: int) -> list[dict[str, list[int]]]:
-        """Of each replica, what a version was asked about lately: counts by column."""
-        found = []
+        """Of each replica that lives, what a version was asked about lately: counts by column."""
+        found, oldest = [], time.time() - GONE
         for path in self.folder.glob("*.inputs"):
             try:
-                told = json.loads(path.read_bytes())
+                told = json.loads(path.read_bytes()) if path.stat().st_mtime >= oldest else {}
             except (OSError, ValueError):
                 continue
             if str(version) in told:

@@ -42,11 +42,11 @@ class Measures:
         )
         self._rows = Counter("sottovoce_rows", "Rows answered.", ["version"], registry=self._own)
         self._failed = Counter(
-            "sottovoce_version_failed", "Questions that a version broke on.", ["version"], registry=self._own
+            "sottovoce_version_failed", "Questions, for any version, that it broke on.", ["version"], registry=self._own
         )
         self._took = Histogram(
             "sottovoce_version_seconds",
-            "How long a version took for a question.",
+            "How long a version took for a row, of questions for any version.",
             ["version"],
             registry=self._own,
             buckets=SECONDS,

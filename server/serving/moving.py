@@ -47,6 +47,8 @@ def crown(space: Workspace, name: str, version: int, tell: Callable[[str], None]
     registry.version(name, version)
     move(space, name, lambda now: {"shares": {str(version): 1.0}, "shadow": ()}, lambda text: None)
     registry.promote(name, version)
+    if registry.challenger(name):  # it has no share any more
+        registry.challenge(name, None)
     move(space, name, lambda now: {"shares": {CHAMPION: 1.0}, "shadow": ()}, tell)
 
 

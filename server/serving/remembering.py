@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import logging
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from privacy.errors import SottovoceError
 from server.evidence.outcomes import Outcomes, Record
 from server.evidence.receipts import prediction_of
 from server.serving.measures import Measures
 
 logger = logging.getLogger("sottovoce.serving")
 
-MOST = 20_000
-"""Predictions that wait to be written; of more the rows are not kept, and counted as lost."""
+MOST = 64 * 2**20
+"""Characters that wait to be written; what comes when there are more is not kept, and counted as lost."""
 PAUSE = 0.2
 """Seconds for which rows are gathered: what a replica that is killed may lose."""
 
@@ -27,17 +27,25 @@ class Memory:
 
     def __init__(self, outcomes: Outcomes, model: str, measures: Measures) -> None:
         self._outcomes, self._model, self._measures = outcomes, model, measures
-        self._waiting: queue.Queue[tuple[str, str, float, Sequence[Mapping[str, Any]]]] = queue.Queue(MOST)
+        self._waiting: deque[Record] = deque()
+        self._size, self._lock = 0, threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._write, name="remembering", daemon=True)
         self._thread.start()
 
-    def keep(self, id: str, subject: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """id: of the prediction. subject: a digest of whom it is about, or empty."""
-        try:
-            self._waiting.put_nowait((id, subject, time.time(), rows))
-        except queue.Full:
-            self._measures.lost.inc(len(rows))
+    def keep(self, id: str, label: str, subject: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """id: of the prediction. label: the column in which an outcome stands. subject: a digest, or empty."""
+        prediction, now = prediction_of(id), time.time()
+        made = [
+            Record(prediction, at, self._model, label, subject, now, json.dumps(row)) for at, row in enumerate(rows)
+        ]
+        size = sum(len(record.document) for record in made)
+        with self._lock:
+            if self._size + size <= MOST:
+                self._waiting.extend(made)
+                self._size += size
+                return
+        self._measures.lost.inc(len(made))
 
     def close(self) -> None:
         """Write what waits, and take no more."""
@@ -50,14 +58,15 @@ class Memory:
         self._flush()
 
     def _flush(self) -> None:
-        found = []
-        while not self._waiting.empty():
-            id, subject, asked, rows = self._waiting.get_nowait()
-            found += [Record(prediction_of(id), at, self._model, subject, asked, row) for at, row in enumerate(rows)]
+        with self._lock:
+            found, self._waiting, size = list(self._waiting), deque(), self._size
         if not found:
             return
         try:
             self._outcomes.keep(found)
-        except SottovoceError as error:
+        except Exception as error:  # whatever it is: the next rows may be written
             self._measures.lost.inc(len(found))
-            logger.error("rows lost", extra={"cause": error.cause})
+            logger.error("rows lost", extra={"cause": type(error).__name__})
+        finally:
+            with self._lock:
+                self._size -= size

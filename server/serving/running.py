@@ -82,7 +82,7 @@ def start_endpoint(
     """
     house = space.root / "serving"
     checked(config, Keyring(house / "keys.json"))
-    note_place(space.root, config.feedback)
+    note_place(space.root, name, config.feedback)
     held = [reserved(config.host, config.port)]
     chosen: dict[str, Any] = {"port": held[0].getsockname()[1]}
     if config.grpc_port is not None:

@@ -38,7 +38,7 @@ def watch(
     quiet_environment()
     settings = load_config(config, overrides or [])
     space = _workspace(home, workspace, make=not log)
-    book = Book(space.root)
+    book = Book(space.root, settings.name)
 
     def say(decision: Decision) -> None:
         typer.echo(decision.model_dump_json() if as_json else _words(decision))
@@ -53,11 +53,12 @@ def watch(
     place = ["--home", str(home)] if home else ["--workspace", str(space.root)]
     command = Command(["run" if home else "simulate", str(config), *changes, *place])
     busy = WorkspaceBusy(
-        f"another watcher is at {space.root}", remedy="One is enough: see what it does with sottovoce watch --log."
+        f"another watcher of {settings.name} is at {space.root}",
+        remedy="One is enough: see what it does with sottovoce watch --log.",
     )
     book.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with locked(book.folder / "lock", busy):
-        watcher = Watcher(settings, space, command, outcomes_of(space.root), say)
+        watcher = Watcher(settings, space, command, outcomes_of(space.root, settings.name), say)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: watcher.stop())
         if once:
@@ -119,7 +120,7 @@ def ramp(
         )
     registry.note(name, version, {"dropped": ""})
     registry.challenge(name, version)
-    watched = is_locked(Book(space.root).folder / "lock")
+    watched = is_locked(Book(space.root, name).folder / "lock")
     typer.echo(
         f"  v{version} is challenger: "
         + ("the watcher gives it traffic" if watched else "it gets traffic when a watcher runs: sottovoce watch CONFIG")

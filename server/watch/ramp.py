@@ -16,20 +16,8 @@ FEW = 50
 """Questions below which nothing is made of how long a version takes."""
 
 
-class Ramp(Frozen):
-    """Of one challenger."""
-
-    challenger: int
-    champion: int
-    experiment: str = Field(description="Name of the comparison.")
-    salt: str
-    began: float
-    step: int = Field(0, description="Of the shares, from 0.")
-
-
-@dataclass(frozen=True)
-class Health:
-    """Of one version, over all endpoints: questions that it answered or broke on, and seconds a question."""
+class Health(Frozen):
+    """Of one version, over all endpoints: questions for any version that it answered or broke on, and seconds a row."""
 
     questions: int = 0
     failed: int = 0
@@ -40,17 +28,45 @@ class Health:
     def mean(self) -> float:
         return self.seconds / max(self.questions - self.failed, 1)
 
+    def since(self, before: Health) -> Health:
+        """What came after; all of it where endpoints began anew in between."""
+        if before.questions > self.questions:
+            return self
+        return Health(
+            questions=self.questions - before.questions,
+            failed=max(0, self.failed - before.failed),
+            seconds=max(0.0, self.seconds - before.seconds),
+            refused=self.refused,
+        )
+
+
+class Ramp(Frozen):
+    """Of one challenger."""
+
+    challenger: int
+    champion: int
+    experiment: str = Field(description="Name of the comparison.")
+    salt: str
+    began: float
+    step: int = Field(0, description="Of the shares, from 0.")
+    given: bool = Field(False, description="Whether traffic has been as this step has it: else it is yet to be moved.")
+    seen: float = Field(0.0, description="When it was looked at last.")
+    served: float = Field(0.0, description="Seconds for which an endpoint has served it.")
+    promoted: str = Field("", description="Why it is being promoted; empty: it is not.")
+    before: Health = Field(default_factory=Health, description="Of the challenger, when it began.")
+    champion_before: Health = Field(default_factory=Health, description="Of the champion, then.")
+
 
 @dataclass(frozen=True)
 class Move:
     """What to do, and why."""
 
-    what: Literal["wait", "grow", "promote", "drop"]
+    what: Literal["wait", "begin", "grow", "promote", "drop", "leave"]
     why: str
 
 
 def next_move(
-    ramp: Ramp, config: RampConfig, comparison: Comparison | None, challenger: Health, champion: Health, now: float
+    ramp: Ramp, config: RampConfig, comparison: Comparison | None, challenger: Health, champion: Health
 ) -> Move:
     """Harm first, evidence then, and traffic last."""
     if harm := _harm(ramp, config, challenger, champion):
@@ -61,7 +77,7 @@ def next_move(
             return Move("promote", comparison.why)
         if comparison.verdict in ("keep", "broken"):
             return Move("drop", comparison.why)
-    if now - ramp.began > config.deadline_hours * 3600:
+    if ramp.served > config.deadline_hours * 3600:
         shown = comparison.why if comparison else "no outcome has come"
         return Move("drop", f"not shown to be better within {config.deadline_hours:g} hours: {shown}")
     share, wanted = config.shares[min(ramp.step, len(config.shares) - 1)], config.subjects * (ramp.step + 1)
@@ -81,13 +97,11 @@ def _harm(ramp: Ramp, config: RampConfig, challenger: Health, champion: Health) 
         return f"{version} broke on {challenger.failed} of {challenger.questions} questions"
     enough = min(challenger.questions, champion.questions) >= FEW
     if enough and challenger.mean > config.slower * champion.mean:
-        return (
-            f"{version} takes {challenger.mean * 1000:.1f} ms for a question, the champion {champion.mean * 1000:.1f}"
-        )
+        return f"{version} takes {challenger.mean * 1000:.1f} ms for a row, the champion {champion.mean * 1000:.1f}"
     return ""
 
 
-def health(samples: Sequence[Sequence[object]], version: int, refused: str = "") -> Health:
+def health(samples: Sequence[Sequence[object]], version: int) -> Health:
     """From what replicas measured (server.serving.measures): each sample a name, labels and a value."""
     found = {"sottovoce_version_failed_total": 0.0, "sottovoce_version_seconds_count": 0.0}
     found["sottovoce_version_seconds_sum"] = 0.0
@@ -96,4 +110,4 @@ def health(samples: Sequence[Sequence[object]], version: int, refused: str = "")
             found[str(name)] += float(str(value))
     failed = int(found["sottovoce_version_failed_total"])
     answered = int(found["sottovoce_version_seconds_count"])
-    return Health(answered + failed, failed, found["sottovoce_version_seconds_sum"], refused)
+    return Health(questions=answered + failed, failed=failed, seconds=found["sottovoce_version_seconds_sum"])

@@ -15,11 +15,11 @@ from pipeline.kinds import Frozen
 from privacy.errors import StorageError
 from server.watch.ramp import Ramp
 
-What = Literal["ran", "refused", "failed", "waits", "began", "grew", "promoted", "dropped"]
+What = Literal["ran", "refused", "failed", "waits", "began", "grew", "promoted", "dropped", "left"]
 
 
 class State(Frozen):
-    """In `WORKSPACE/watch/state.json`. Times in seconds since 1970; 0: never."""
+    """In `WORKSPACE/watch/MODEL/state.json`. Times in seconds since 1970; 0: never."""
 
     pending: str = Field("", description="Name of a run that was begun and has not ended.")
     because: str = Field("", description="Why it was begun.")
@@ -29,13 +29,16 @@ class State(Frozen):
     again: float = Field(0.0, description="Nothing is tried before.")
     asked: float = Field(0.0, description="When clients were asked last whether their data changed.")
     sources: dict[str, str] = Field(default_factory=dict, description="Digest of each client's data at the last run.")
-    refused: str = Field("", description="What could not be paid for: a digest of configuration and data.")
+    began: float = Field(0.0, description="When a champion was seen first.")
+    answered: int = Field(0, description="The champion whose decay or drift the last run was to mend.")
+    unpaid: str = Field("", description="Digest of the configuration that could not be paid for.")
+    unpaid_until: float = Field(0.0, description="When that is asked again.")
     ramp: Ramp | None = None
     told: str = Field("", description="The last decision that only said why nothing is done.")
 
 
 class Decision(Frozen):
-    """One line of `WORKSPACE/watch/decisions.jsonl`."""
+    """One line of `WORKSPACE/watch/MODEL/decisions.jsonl`."""
 
     time: float
     what: What
@@ -47,9 +50,9 @@ class Decision(Frozen):
 class Book:
     """The folder of both."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, model: str) -> None:
         """root: of the workspace."""
-        self.folder = root / "watch"
+        self.folder = root / "watch" / model
 
     def read(self) -> State:
         """Raises StorageError for a file that cannot be read: what was spent and why is not to be guessed."""

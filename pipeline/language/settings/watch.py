@@ -17,10 +17,16 @@ class RampConfig(Frozen):
         100, ge=1, description="Outcomes of its own subjects after which a challenger that did no harm gets the next."
     )
     deadline_hours: float = Field(
-        336.0, gt=0, description="A challenger that has not shown by then that it is better is dropped."
+        336.0, gt=0, description="A challenger that was served so long and has not shown that it is better is dropped."
+    )
+    settle_hours: float = Field(
+        0.0,
+        ge=0,
+        description="How long after a prediction its outcome is known whatever it is; younger ones do not count. Set "
+        "it where one outcome is known sooner than another, else those that come first stand for all.",
     )
     failed: float = Field(0.01, ge=0, le=1, description="Most of its questions that it may break on.")
-    slower: float = Field(3.0, gt=1, description="How many times as long as the champion it may take for a question.")
+    slower: float = Field(3.0, gt=1, description="How many times as long as the champion it may take for a row.")
 
     @field_validator("shares")
     @classmethod
@@ -55,6 +61,6 @@ class WatchConfig(Frozen):
     )
     rest_hours: float = Field(24.0, ge=0, description="Least time between two runs.")
     budget_hours: float = Field(
-        24.0, gt=0, description="How long after clients could not pay they are asked again; or when anything changes."
+        24.0, gt=0, description="How long after clients could not pay they are asked again, for the same configuration."
     )
     ramp: RampConfig = Field(default_factory=RampConfig, description="How a challenger earns its place.")

@@ -1,6 +1,8 @@
 """Every source gives the same cells, and says when it has changed."""
 
+import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -80,12 +82,11 @@ def as_stream(folder: Path) -> dict[str, Any]:
     """As an endpoint writes it: a row that has no outcome yet, and one of another model, are not of it."""
     url = f"sqlite:///{folder / 'feedback.db'}"
     store, rows = Outcomes(url), TABLE.to_dict("records")
-    kept = [Record(f"{at:024x}", 0, "stay", "", 1.0, row) for at, row in enumerate(rows)]
-    store.keep([*kept, Record("a" * 24, 0, "stay", "", 1.0, rows[0]), Record("b" * 24, 0, "other", "", 1.0, rows[0])])
-    for one in [*kept, Record("b" * 24, 0, "other", "", 1.0, {})]:
-        died = one.document.get("died", "no")
-        said = replace(ONE, id=one.id, model=one.model, outcome=died)
-        store.take([said], "died")
+    kept = [Record(f"{at:024x}", 0, "stay", "died", "", 1.0, json.dumps(row)) for at, row in enumerate(rows)]
+    other = Record("b" * 24, 0, "other", "died", "", 1.0, json.dumps(rows[0]))
+    store.keep([*kept, Record("a" * 24, 0, "stay", "died", "", 1.0, json.dumps(rows[0])), other])
+    for one in [*kept, other]:
+        store.take([replace(ONE, id=one.id, model=one.model, outcome=json.loads(one.document)["died"])])
     return {"kind": "stream", "url": url, "model": "stay"}
 
 
@@ -344,3 +345,28 @@ def test_lines_that_are_no_records_are_left_out_and_told_to_their_owner(tmp_path
     path.write_text("a,b\n1,2\n")
     Csv(path=path).check()
     assert folder.read().attrs == {}
+
+
+def test_a_stream_stays_the_same_between_its_hours(tmp_path: Path) -> None:
+    tree = as_stream(tmp_path)
+    store = Outcomes(tree["url"])
+    hourly, at_once = Source.of({**tree, "hours": 1}), Source.of({**tree, "hours": 1e-9})
+    begun = hourly.seen(), at_once.seen()
+    store.keep([Record("c" * 24, 0, "stay", "died", "", 1.0, '{"age": 40, "patient": "z"}')])
+    store.take([replace(ONE, id="c" * 24, received=time.time())])
+    assert (hourly.seen() == begun[0], at_once.seen() == begun[1]) == (True, False)
+    assert (len(hourly.read()), len(at_once.read())) == (len(TABLE), len(TABLE) + 1)
+    store.take([replace(ONE, id=f"{0:024x}", outcome="yes", at=900.0)])
+    assert hourly.seen() != begun[0], "a correction is told"
+
+
+def test_a_stream_that_is_not_there_is_not_made_by_looking(tmp_path: Path) -> None:
+    source = Source.of({"kind": "stream", "url": f"sqlite:///{tmp_path}/o.db", "model": "stay"})
+    for look in (source.read, source.seen, source.columns):
+        with pytest.raises(SourceMissing, match="no outcomes at"):
+            look()
+    assert list(tmp_path.iterdir()) == []
+    store = Outcomes(f"sqlite:///{tmp_path}/o.db")
+    store.take([ONE])
+    with pytest.raises(ContractViolated, match="no outcome of stay has come yet"):
+        source.read()

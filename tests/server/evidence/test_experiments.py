@@ -98,7 +98,7 @@ def test_live_metrics_are_those_of_the_evaluation() -> None:
         replace(ONE, number=at, told={1: [float(score)]}, penalties={1: (score - target) ** 2}, target=float(target))
         for at, (score, target) in enumerate(zip(scores, targets, strict=True))
     ]
-    quality = qualities(task, found)[1]
+    quality = qualities({1: task}, found)[1]
     assert quality.measured["roc_auc"].value == pytest.approx(roc_auc_score(targets, scores), abs=0.003)
     assert quality.measured["accuracy"].value == pytest.approx(accuracy_score(targets, scores >= 0.5), abs=1e-9)
     assert quality.bias == pytest.approx(scores.mean() - targets.mean(), abs=1e-6)
@@ -111,3 +111,6 @@ def test_live_metrics_are_those_of_the_evaluation() -> None:
     now = quality.measured["roc_auc"].value
     assert decayed(task, registered(now + 0.01), quality, 0.0) == ""
     assert "worse by more than" in decayed(task, registered(now + 0.1), quality, 0.02)
+    few = qualities({1: task}, [one for one in found if one.target == 0.0])[1]
+    assert decayed(task, registered(0.8), few, 0.02) == "", "outcomes that are all the same say nothing"
+    assert qualities({}, found) == {}

@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from privacy.errors import StorageError, StorageNewer
-from server.evidence.outcomes import Outcome, Outcomes, Record, tables
+from server.evidence.outcomes import Outcome, Outcomes, Record
+from server.evidence.schema import records, tables
 
 ONE = Outcome(
     id="a" * 24,
@@ -127,16 +128,46 @@ def test_replicas_that_take_the_same_at_once_keep_one(store: Outcomes) -> None:
     assert len(store.of("stay")) == 20
 
 
+def record(id: str, document: str = '{"age": 70}') -> Record:
+    return Record(id * 24, 0, "stay", "died", "", 50.0, document)
+
+
+def documents(store: Outcomes) -> list[tuple[dict[str, Any], bool, int]]:
+    """What is kept, whether its outcome came, and how often that was corrected."""
+    with store._begun() as db:
+        found = db.execute(sa.select(records.c.document, records.c.labelled, records.c.corrections).order_by("number"))
+        return [(json.loads(text), when is not None, corrections) for text, when, corrections in found]
+
+
 def test_a_row_that_was_kept_gets_its_outcome_and_its_correction(store: Outcomes) -> None:
-    store.keep([Record("a" * 24, 0, "stay", "", 50.0, {"age": 70}), Record("b" * 24, 0, "stay", "", 50.0, {"age": 71})])
-    store.take([ONE], "outcome")
-    assert store.records("stay") == (2, 1)
-    store.take([YES], "outcome")
+    store.keep([record("a"), record("b")])
+    store.take([ONE])
+    assert documents(store) == [({"age": 70, "died": "no"}, True, 0), ({"age": 70}, False, 0)]
+    store.take([YES])
+    store.take([ONE])
+    assert documents(store)[0] == ({"age": 70, "died": "yes"}, True, 1)
     assert store.records("stay") == (2, 1)
     assert store.records("other") == (0, 0)
     assert store.forget(before=0.0, id="a" * 24) == (1, 1)
     assert store.forget(before=51.0) == (0, 1)
     assert store.of("stay") == []
+
+
+def test_an_outcome_that_comes_before_its_row_is_written_is_not_lost(store: Outcomes) -> None:
+    store.take([YES])
+    store.keep([record("a", '{"age": 71, "unit": null}')])
+    assert documents(store) == [({"age": 71, "unit": None, "died": "yes"}, True, 0)]
+
+
+def test_of_words_that_come_at_once_the_latest_stands(store: Outcomes) -> None:
+    store.take([ONE])
+    words = [replace(ONE, at=200.0 + at, outcome=f"word {at}", target=float(at)) for at in range(40)]
+    threads = [threading.Thread(target=Outcomes(store.url).take, args=([word],)) for word in words]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.of("stay")[0].outcome == "word 39"
 
 
 def test_looking_makes_nothing_and_what_is_made_is_the_owner_s_alone(tmp_path: Path) -> None:
@@ -172,13 +203,3 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
         db.execute("INSERT INTO formats VALUES (2)")
     with pytest.raises(StorageNewer, match="format 2 of a newer version"):
         Outcomes(f"sqlite:///{path}").of("stay")
-
-
-def test_records_are_json_that_a_client_s_source_reads(tmp_path: Path) -> None:
-    path = tmp_path / "o.db"
-    store = Outcomes(f"sqlite:///{path}")
-    store.keep([Record("a" * 24, 0, "stay", "", 50.0, {"age": 70, "unit": None})])
-    store.take([ONE], "outcome")
-    with closing(sqlite3.connect(path)) as db:
-        [(document,)] = db.execute("SELECT document FROM feedback_records").fetchall()
-    assert json.loads(document) == {"age": 70, "unit": None, "outcome": "no"}

@@ -170,7 +170,8 @@ def test_rows_are_kept_for_whoever_trains_on_them(house: House) -> None:
     assert house.outcomes.records("stay") == (2, 1)
     from clients.sources.source import Source
 
-    source = Source.of({"kind": "stream", "url": house.outcomes.url, "model": "stay", "key": ["subject"]})
+    tree = {"kind": "stream", "url": house.outcomes.url, "model": "stay", "key": ["subject"], "hours": 1e-9}
+    source = Source.of(tree)
     frame = source.read()
     assert frame.drop(columns="subject").to_dict("records") == [{**ROW, "died": "yes"}]
     assert len(frame["subject"][0]) == 16
@@ -215,3 +216,10 @@ def test_who_asks_too_often_is_told_when_to_come_again_and_nobody_else(house: Ho
     assert "more than 3 questions a minute" in json.loads(content)["detail"]
     assert ask("other")[0] == 200
     assert through(door, "/healthz")[0] == 200, "who supervises is not held up"
+
+
+def test_more_outcomes_than_a_question_may_have_rows_are_too_many(house: House) -> None:
+    id = house.predict(11)["id"]
+    status, told = house.ask("/feedback", [{"id": id, "outcomes": ["yes"] * 11}] * 2)
+    assert (status, "more than 20 outcomes" in told["detail"]) == (413, True)
+    assert house.outcomes.of("stay") == []

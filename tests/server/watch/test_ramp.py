@@ -40,14 +40,14 @@ BETTER, WORSE, EQUAL = {1: 0.6, 2: 0.2}, {1: 0.2, 2: 0.6}, {1: 0.4, 2: 0.4}
     ],
 )
 def test_the_next_move(found: Comparison | None, challenger: Health, hours: float, what: str, why: str) -> None:
-    move = next_move(RAMP, CONFIG, found, challenger, WELL, hours * 3600)
+    move = next_move(RAMP.model_copy(update={"served": hours * 3600}), CONFIG, found, challenger, WELL)
     assert move.what == what
     assert re.search(why, move.why), move.why
 
 
 def test_the_last_share_is_kept_until_evidence_or_deadline() -> None:
     last = RAMP.model_copy(update={"step": 1})
-    assert next_move(last, CONFIG, compared(4000, EQUAL), WELL, WELL, 0.0).what == "wait"
+    assert next_move(last, CONFIG, compared(4000, EQUAL), WELL, WELL).what == "wait"
 
 
 def test_health_is_the_sum_of_all_replicas() -> None:
@@ -60,6 +60,9 @@ def test_health_is_the_sum_of_all_replicas() -> None:
     found = health([*one, *one], 2)
     assert (found.questions, found.failed) == (20, 2)
     assert found.mean == pytest.approx(0.1)
+    later = found.since(Health(questions=15, failed=2, seconds=1.3))
+    assert (later.questions, later.failed, later.mean) == (5, 0, pytest.approx(0.1))
+    assert found.since(Health(questions=50)) == found, "endpoints began anew"
 
 
 @pytest.mark.parametrize("shares", [(), (0.0,), (0.5, 0.1), (1.0,), (0.1, 0.1)])

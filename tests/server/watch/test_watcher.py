@@ -1,10 +1,10 @@
 """When the pipeline runs by itself, and how a version earns its place: real runs, over clients in this process."""
 
 import os
+import shutil
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,12 +18,14 @@ from pipeline.reporting.report import Report
 from pipeline.store.metadata import run_id
 from pipeline.store.registry import Registry
 from pipeline.store.traffic import Traffic, share_of
-from privacy.errors import SottovoceError, StorageError
+from privacy.errors import ServingError, SottovoceError, StorageError
 from server.evidence.outcomes import Outcomes
 from server.serving.director import directed
 from server.serving.intake import SAMPLED, Intake
 from server.serving.lineup import Lineup
 from server.serving.lineup import Report as Replied
+from server.serving.moving import crown
+from server.serving.status import Status
 from server.serving.version import ServedModel
 from server.watch.running import Command, Ended
 from server.watch.state import Decision
@@ -207,7 +209,8 @@ def test_a_budget_that_is_spent_is_said_once_and_nothing_is_charged(tmp_path: Pa
         policy = Home(home).policy
         Home.write_policy(home, policy.model_copy(update={"lifetime_epsilon": 20.0}))
     place.begin()
-    assert [what for what, _ in place.look()] == ["ran"]
+    assert place.look() == [], "also by a new watcher"
+    assert [what for what, _ in place.look(hours=6)] == ["ran"]
 
 
 def test_data_that_changed_is_a_reason_and_the_same_data_none(tmp_path: Path, dataset: Path) -> None:
@@ -228,6 +231,7 @@ def test_inputs_that_moved_are_a_reason(tmp_path: Path, dataset: Path) -> None:
     model = ServedModel.load(champion)
     board = directed(place.space.scratch / f"serving-{os.getpid()}")
     board.publish(Lineup(number=1, name="stay"))
+    Status.of(Lineup(number=1, name="stay"), {}).write(board.folder)
 
     def ask(rows: pd.DataFrame) -> None:
         intake = Intake()
@@ -285,6 +289,15 @@ def test_after_failures_it_waits_longer_each_time(place: Place) -> None:
     assert place.look() == [], "also after a restart"
 
 
+def ramped(place: Place) -> None:
+    """v2 is challenger of v1, and has its first share."""
+    place.look()
+    decay(place)
+    renew(place)
+    place.look(hours=2)
+    assert [what for what, _ in place.look()] == ["began"]
+
+
 def test_traffic_that_a_person_divided_is_not_touched(place: Place) -> None:
     place.look()
     decay(place)
@@ -298,9 +311,121 @@ def test_traffic_that_a_person_divided_is_not_touched(place: Place) -> None:
     assert place.registry.traffic("stay") == by_hand
     place.registry.direct("stay", Traffic())
     assert [what for what, _ in place.look()] == ["began"]
-    place.registry.promote("stay", 2)
-    [(what, why)] = place.look()
-    assert (what, "champion no more" in why) == ("dropped", True)
+
+
+def test_a_ramp_ends_where_a_person_moves_traffic(place: Place) -> None:
+    ramped(place)
+    by_hand = Traffic(shares={"champion": 1.0}, salt="mine")
+    place.registry.direct("stay", by_hand)
+    assert place.look() == [("left", "traffic was moved by hand")]
+    assert place.look() == []
+    assert place.registry.traffic("stay") == by_hand
+    assert place.registry.challenger("stay") is None
+
+
+def test_a_ramp_ends_where_a_person_rolls_back(place: Place) -> None:
+    ramped(place)
+    crown(place.space, "stay", 1, lambda text: None)
+    assert place.registry.challenger("stay") is None
+    assert place.look() == [("left", "traffic was moved by hand")]
+    assert place.registry.traffic("stay").shares == {"champion": 1.0}
+
+
+def test_a_challenger_that_a_person_promotes_has_won(place: Place) -> None:
+    ramped(place)
+    crown(place.space, "stay", 2, lambda text: None)
+    assert place.look() == [("promoted", "it was made champion by hand")]
+    assert not place.registry.version("stay", 2).dropped
+
+
+def test_a_promotion_that_was_cut_off_is_ended(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    ramped(place)
+    place.hear(2000, {1: WRONG, 2: 0.2}, seed=3)
+    promote = Registry.promote
+
+    def cut(self: Registry, name: str, version: int) -> None:
+        promote(self, name, version)
+        raise ServingError("process 7 has not followed within 60 s")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Registry, "promote", cut)
+        [(what, why)] = place.look()
+        assert (what, "not followed" in why) == ("failed", True)
+    [(what, why)] = place.look(hours=1)
+    assert (what, "v2 is better" in why) == ("promoted", True)
+    assert place.registry.traffic("stay").shares == {"champion": 1.0}
+    assert place.registry.challenger("stay") is None
+    assert not place.registry.version("stay", 2).dropped
+
+
+def test_another_challenger_is_not_dropped_with_the_first(place: Place) -> None:
+    ramped(place)
+    files = {path.name: path.read_bytes() for path in place.registry.version("stay", 2).folder.iterdir()}
+    third = place.registry.register("stay", {**files, "note.json": b"3"}, {}, {})
+    place.registry.challenge("stay", third.version)
+    place.hear(2000, {1: 0.2, 2: WRONG}, seed=4)
+    assert [what for what, _ in place.look()] == ["dropped"]
+    named = place.registry.challenger("stay")
+    assert named
+    assert named.version == third.version
+
+
+def test_without_a_champion_traffic_stays_as_it_is(place: Place) -> None:
+    ramped(place)
+    before = place.registry.traffic("stay")
+    place.registry._client().delete_registered_model_alias("stay", "champion")
+    assert place.look() == []
+    assert "no champion" in place.watcher.state.told
+    assert place.registry.traffic("stay") == before
+
+
+def test_what_a_run_did_not_mend_is_no_reason_again(tmp_path: Path, dataset: Path) -> None:
+    place = Place(tmp_path, configured(dataset, registration__max_error=1e-9, watch=WATCH))
+    place.look()
+    place.registry.promote("stay", 1)
+    decay(place)
+    [(what, why)] = place.look(hours=2)
+    assert (what, "stays out" in why or "is champion" in why) == ("ran", True)
+    for _ in range(3):
+        renew(place)
+        assert place.look(hours=2) == []
+
+
+def test_a_run_that_failed_is_asked_about_anew(place: Place) -> None:
+    class Broken(Here):
+        def call(self, *more: str) -> Ended:
+            if "--run" in more:
+                return Ended(5, "the data source of east has changed", "source-changed")
+            return super().call(*more)
+
+    place.watcher.command = Broken((), federation=place.federation)
+    assert [what for what, _ in place.look()] == ["failed"]
+    assert place.watcher.state.pending == ""
+    place.watcher.command = place.command
+    assert [what for what, _ in place.look(hours=1)] == ["ran"]
+
+
+def test_a_champion_of_before_is_no_reason_to_run_at_once(tmp_path: Path, dataset: Path) -> None:
+    place = Place(tmp_path, configured(dataset, watch={**WATCH, "every_hours": 5}))
+    place.federation.run()
+    assert place.look() == []
+    [(what, why)] = place.look(hours=6)
+    assert (what, "6.0 hours ago" in why) == ("ran", True)
+
+
+def test_a_policy_that_changed_is_no_new_data_nor_a_client_that_was_away(tmp_path: Path, dataset: Path) -> None:
+    place = Place(tmp_path, configured(dataset, watch={**WATCH, "sources_hours": 2}))
+    place.look()
+    home = place.federation.homes["east"]
+    Home.write_policy(home, Home(home).policy.model_copy(update={"lifetime_epsilon": 19.0}))
+    assert place.look(hours=3) == []
+    grid = place.federation.grid
+    away = next(node for node, name in grid.names.items() if name == "west")
+    name = grid.names.pop(away)
+    renew(place)
+    assert [what for what, _ in place.look(hours=3)] == ["ran"]
+    grid.names[away] = name
+    assert place.look(hours=3) == []
 
 
 def test_another_run_is_waited_for(place: Place) -> None:
@@ -324,10 +449,43 @@ def test_what_it_remembers_is_not_guessed(place: Place) -> None:
     assert len(list(place.watcher.book.decisions())) == 1
 
 
-def test_a_registry_that_is_away_is_a_failure_and_no_end(place: Place, monkeypatch: Any) -> None:
-    def away(self: Registry, name: str) -> None:
-        raise StorageError("the registry does not answer: locked")
+def test_a_registry_that_is_away_is_not_made_anew_and_its_copy_is_read(place: Place) -> None:
+    place.look()
+    path = Path(place.space.registry_url.removeprefix("sqlite:///"))
+    path.rename(path.with_name("kept"))
+    [(what, why)] = place.look(hours=2)
+    assert (what, "the registry is away" in why) == ("failed", True)
+    assert not path.exists()
+    shutil.copy(path.with_name("kept"), path)
+    assert place.look(hours=2) == []
+    assert place.watcher.state.failures == 0
 
-    monkeypatch.setattr(Registry, "champion", away)
+
+def test_a_database_that_is_broken_is_survived(place: Place) -> None:
+    place.look()
+    path = Path(place.space.registry_url.removeprefix("sqlite:///"))
+    path.write_bytes(b"no database" * 100)
+    for _ in range(3):
+        assert [what for what, _ in place.look(hours=24)] == ["failed"]
+    place.watcher.state = place.watcher.state.model_copy(update={"failures": 5000})
+    assert [what for what, _ in place.look(hours=48)] == ["failed"]
+
+
+def test_a_disk_that_is_full_is_survived(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("server.watch.state.write_atomically", full)
     [(what, why)] = place.look()
-    assert (what, "the registry does not answer" in why) == ("failed", True)
+    assert (what, "No space left" in why) == ("failed", True)
+    assert place.look() == [], "it rests all the same"
+
+
+def test_endpoints_of_other_models_are_no_evidence(tmp_path: Path, dataset: Path) -> None:
+    place = Place(tmp_path, configured(dataset, watch={**WATCH, "rows": 100}, statistics__epsilon_share=0.3))
+    place.look()
+    board = directed(place.space.scratch / f"serving-{os.getpid()}")
+    board.publish(Lineup(number=1, name="another"))
+    Status.of(Lineup(number=1, name="another"), {}).write(board.folder)
+    board.report(Replied(replica="one"), [], {"1": {"age": [500] + [0] * 51, "lab": [500] + [0] * 51}})
+    assert place.look(hours=2) == []
