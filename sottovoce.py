@@ -25,6 +25,7 @@ import clients.node.cli
 import pipeline.cli
 import server.coordinator.cli
 import server.evidence.cli
+import server.models_cli
 import server.serving.cli
 import server.watch.cli
 import simulations.cli
@@ -68,6 +69,7 @@ for _room in (
     simulations.project,
     server.coordinator.cli,
     server.serving.cli,
+    server.models_cli,
     server.evidence.cli,
     server.watch.cli,
     clients.node.cli,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,9 @@ Until = Annotated[
     typer.Option(metavar="STAGE", help="Run this stage and what it needs, then end; budget: only ask who could pay."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+ERROR = 160
+"""Characters of a run's error that a list shows."""
 
 config_app = typer.Typer(help="Check a configuration, or print its JSON Schema.", no_args_is_help=True)
 runs_app = typer.Typer(help="List, show, follow and stop runs.", no_args_is_help=True)
@@ -70,16 +73,38 @@ def graph(
 @runs_app.command("list")
 def list_runs(workspace: Workspaces = None, as_json: AsJson = False) -> None:
     """All runs, newest first."""
-    runs = _metadata(workspace).runs()
-    if as_json:
-        for run in runs:
-            typer.echo(json.dumps(vars(run)))
-        return
+    space = _workspace(workspace)
+    metadata = space.metadata()
+    runs = metadata.runs()
     for run in runs:
+        made = _made(space, metadata, run.id)
+        if as_json:
+            typer.echo(json.dumps({**vars(run), "made": made}))
+            continue
         took = f"{run.ended - run.started:6.1f} s" if run.ended else "       -"
-        typer.echo(f"{run.id}  {_when(run.started)}  {took}  {run.state:8}  {run.name}  {run.error or ''}".rstrip())
+        told = ""
+        if made:
+            metric, value = next(iter(made["metrics"].items()), ("", 0.0))
+            told = f"v{made['version']}  {metric} {value:.4f}  {made['privacy'].partition(';')[0]}  "
+        error = (run.error or "").partition("\n")[0]
+        line = f"{run.id}  {_when(run.started)}  {took}  {run.state:8}  {run.name}  {told}"
+        typer.echo(f"{line}{error[:ERROR]}{'...' if len(error) > ERROR else ''}".rstrip())
     if not runs:
         typer.echo("no runs yet: sottovoce simulate")
+
+
+def _made(space: Workspace, metadata: Metadata, run: str) -> dict[str, Any] | None:
+    """The version that a run registered: its number, metrics and promise; None: none yet, or its artifact is gone."""
+    from privacy.errors import SottovoceError
+
+    for execution, _ in metadata.executions_of(run):
+        if execution.stage == "registration" and (digest := metadata.output(execution.id, "model_version")):
+            try:
+                told = json.loads(space.artifacts().get(digest))
+            except (SottovoceError, ValueError):
+                return None
+            return {"version": told["version"], "metrics": told["metrics"], "privacy": told["privacy"]["text"]}
+    return None
 
 
 @runs_app.command("show")

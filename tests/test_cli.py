@@ -3,6 +3,7 @@
 import atexit
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -115,7 +116,10 @@ def test_the_same_again_is_free_and_speaks_json(finished: object, place: Path, c
 def test_runs_and_lineage(finished: object, place: Path) -> None:
     listed = sottovoce("runs", "list", "--workspace", place / "w", "--json").stdout.splitlines()
     run = json.loads(listed[-1])["id"]
-    assert "COMPLETE" in sottovoce("runs", "list", "--workspace", place / "w").stdout
+    assert re.search(
+        r"COMPLETE .* v1  roc_auc 0\.\d+  every record: epsilon",
+        sottovoce("runs", "list", "--workspace", place / "w").stdout,
+    )
     shown = sottovoce("runs", "show", run, "--workspace", place / "w").stdout
     for stage in ("enrolment", "ingestion", "validation", "training", "evaluation", "registration", "deployment"):
         assert stage in shown

@@ -70,7 +70,8 @@ def _best(versions: list[Registered], task: Task) -> Registered | None:
     def least(version: Registered) -> float:
         return sign * version.metrics[task.headline] - version.errors[task.headline]
 
-    known = [one for one in versions if one.blessed and task.headline in one.metrics and task.headline in one.errors]
+    usable = [one for one in versions if not one.retired]
+    known = [one for one in usable if one.blessed and task.headline in one.metrics and task.headline in one.errors]
     return max(known, key=least, default=None)
 
 

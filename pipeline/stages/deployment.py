@@ -14,22 +14,19 @@ def deployment(
 ) -> Deployment:
     """Promotes only what was blessed; otherwise the champion of before stays. The verdict is noted at the version.
 
-    Where a place has to be earned, a new version becomes challenger, unless it was one before and was dropped.
+    Where a place has to be earned, a new version becomes challenger, unless it was one before and was dropped. One that
+    was retired stays so.
     """
     name, version = model_version.name, model_version.version
     noted = {"blessed": str(verdict.blessed).lower(), "reasons": "; ".join(verdict.reasons)}
     registry.note(name, version, noted)
-    if not verdict.blessed:
+    found = registry.version(name, version)
+    if not verdict.blessed or found.retired:
         return Deployment(name=name, version=verdict.champion or version, promoted=False)
     if registration.promotion == "blessed" or verdict.champion in (None, version):
         registry.promote(name, version)
         return Deployment(name=name, version=version, promoted=True)
-    found = registry.version(name, version)
     if not found.dropped:
         registry.challenge(name, version)
-    return Deployment(
-        name=name,
-        version=verdict.champion or version,
-        promoted=False,
-        challenger=None if found.dropped else version,
-    )
+    challenger = None if found.dropped else version
+    return Deployment(name=name, version=verdict.champion or version, promoted=False, challenger=challenger)

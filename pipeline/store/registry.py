@@ -15,7 +15,7 @@ import threading
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,12 @@ class Registered:
     blessed: bool = False
     dropped: str = ""
     """Why it is challenger no more; empty: it never was, or still is."""
+    retired: str = ""
+    """Why nobody is to use it any more; empty: it may be used."""
+    registered: float = 0.0
+    """When, in seconds since 1970."""
+    said: Mapping[str, str] = field(default_factory=dict)
+    """What was noted at it: reasons against it, and evidence."""
 
     def read(self, file: str) -> bytes:
         """A file of the version. Raises VersionRefused when it is missing or not what was registered."""
@@ -197,7 +203,7 @@ class Registry:
 
         for version in traffic.versions:
             if version != CHAMPION:
-                self.version(name, int(version))
+                self.usable(name, int(version))
         try:
             self._client().set_registered_model_tag(name, _TRAFFIC, traffic.model_dump_json())
         except MlflowException as error:
@@ -215,6 +221,16 @@ class Registry:
         except MlflowException as error:
             raise _refused(error, f"{name} has no version {number}") from None
         raise NotFound(f"version {number} of {name} was registered by another tool")
+
+    def usable(self, name: str, number: int) -> Registered:
+        """One version that is not retired. Raises NotFound, VersionRefused."""
+        found = self.version(name, number)
+        if found.retired:
+            raise VersionRefused(
+                f"version {number} of {name} is retired: {found.retired}",
+                remedy=f"Choose another one: sottovoce models list --model {name}",
+            )
+        return found
 
     @property
     def stamp(self) -> tuple[int, int, int] | None:
@@ -259,6 +275,9 @@ class Registry:
             },
             blessed=version.tags.get("blessed") == "true",
             dropped=version.tags.get("dropped", ""),
+            retired=version.tags.get("retired", ""),
+            registered=version.creation_timestamp / 1000,
+            said={name: value for name, value in version.tags.items() if name != "digests"},
         )
 
 

@@ -138,7 +138,7 @@ class Director:
             found = self._registry().versions(self.name)
         except Exception:
             return []
-        return [one for one in found if one.blessed and one.version not in but]
+        return [one for one in found if one.blessed and not one.retired and one.version not in but]
 
     def _loaded(self) -> dict[int, str]:
         """Wait until every replica has done what the lineup asks for; what any of them refused, and why."""

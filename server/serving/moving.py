@@ -42,9 +42,9 @@ def move(
 
 def crown(space: Workspace, name: str, version: int, tell: Callable[[str], None]) -> None:
     """Make a version champion, and have it answer everything: from the first write on, and whatever is cut off
-    between the three. Raises NotFound, ServingError."""
+    between the three. Raises NotFound, ServingError, VersionRefused for one that is retired."""
     registry = Registry(space.registry_url, space.models)
-    registry.version(name, version)
+    registry.usable(name, version)
     move(space, name, lambda now: {"shares": {str(version): 1.0}, "shadow": ()}, lambda text: None)
     registry.promote(name, version)
     if registry.challenger(name):  # it has no share any more
