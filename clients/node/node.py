@@ -7,6 +7,7 @@ import os
 import secrets
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from pydantic import Field
 
 from clients.home import Home
 from clients.ingestion import check_forbidden
+from clients.node.supernode import HEARD
 from pipeline.host.files import write_atomically
 from pipeline.host.locking import is_locked, locked
 from pipeline.host.services import Service, Services, free_port, meaning, python_environment
@@ -51,6 +53,8 @@ MEANINGS = {
 """What Flower's SuperNode logs, in our words."""
 
 
+AWAY = 30.0
+"""Seconds without a word after which more is said of the link."""
 _BACK = "Put it back from its safe place; or make a new home under a new name: sottovoce client init"
 _REMEDIES = Remedies(
     expired="Ask the operator for a new one (sottovoce server renew); or this machine's clock is wrong.",
@@ -170,15 +174,23 @@ class Node:
             ]
             executor = [sys.executable, "-P", "-m", "clients.node.executor", f"127.0.0.1:{runtime}", secret]
             services = [
-                Service("supernode", supernode, env, meanings=MEANINGS),
+                Service("supernode", supernode, {**env, HEARD: str(self._heard)}, meanings=MEANINGS, heard=self._heard),
                 Service("executor", executor, env),
             ]
             Services(services, self.root / "logs").run(stopped, ready, say)
 
     @property
     def link(self) -> str:
-        """How it stands with the coordinator, as far as the SuperNode has said."""
-        return meaning(self.root / "logs" / "supernode.log", MEANINGS) or "has said nothing yet"
+        """How it stands with the coordinator: when that answered last, and what the SuperNode has said."""
+        said = meaning(self.root / "logs" / "supernode.log", MEANINGS) or "has said nothing yet"
+        if not self._heard.exists():
+            return said
+        ago = max(0.0, time.time() - self._heard.stat().st_mtime)
+        return f"last heard {ago:.0f} s ago" + ("" if ago < AWAY else f"; {said}")
+
+    @property
+    def _heard(self) -> Path:
+        return self.root / "logs" / "heard"
 
     @property
     def process(self) -> int | None:

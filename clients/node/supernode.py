@@ -15,31 +15,42 @@ A task that was ended may still answer. The node would take that for the reply t
 and from then on be one reply behind: every reply would lie there until the next message comes. Here the node goes on
 sending until the message it has pulled is answered.
 
+Its liveness is the last call that was answered, not its process. At some errors of TLS or of the SuperLink the main
+thread gives up while others keep the process; here it ends with it, whoever looks after it (pipeline.host.services)
+starts another one, and a node that heard nothing for long is taken for dead.
+
 Private API of flwr: flwr.supernode.start_client_internal, flwr.supercore.run, flwr.supercore.inflatable.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
+import time
+import traceback
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from pipeline.host.environment import quiet_environment
 from pipeline.host.pace import PEER_PAUSE, Pace, pull_eagerly
 
+HEARD = "SOTTOVOCE_HEARD"
+"""Names the file whose time is that of the last call that was answered."""
 ATTEMPTS = 5
 """How often one reply is announced again."""
 
 
-def heeding_ends(pull: Callable[..., Any]) -> Callable[..., Any]:
-    """`pull`, in whose downloads the end of the run is a failure like any other."""
+def heeding_ends(pull: Callable[..., Any], heard: Callable[..., Any]) -> Callable[..., Any]:
+    """`pull`, in whose downloads the end of the run is a failure like any other. heard: notes that one was answered."""
     from flwr.supercore.run import RunNotRunningException
 
     def failing(download: Callable[..., Any]) -> Callable[..., Any]:
         def one(*arguments: Any) -> Any:
             try:
-                return download(*arguments)
+                return heard(download)(*arguments)
             except RunNotRunningException:
                 raise ConnectionAbortedError("the run has ended") from None
 
@@ -112,11 +123,11 @@ class Resending:
             return not session
 
 
-def resending(push_messages: Callable[..., None]) -> Callable[..., None]:
-    """`push_messages`, with a reply announced again when sending it fails."""
+def resending(push_messages: Callable[..., None], heard: Callable[..., Any]) -> Callable[..., None]:
+    """`push_messages`, with a reply announced again when sending it fails. heard: notes that a call was answered."""
 
     def patient(*, send: Callable[..., Any], push_object: Callable[..., None], **rest: Any) -> None:
-        again = Resending(send, push_object)
+        again = Resending(heard(send), heard(push_object))
         push_messages(send=again.send, push_object=again.push, **rest)
 
     return patient
@@ -149,16 +160,54 @@ class OneForOne:
             self._push(send=noted, **rest)
 
 
+class Heard:
+    """When the coordinator answered last: the time of a file, not more often than once a second."""
+
+    def __init__(self, path: Path | None) -> None:
+        """None: nobody looks."""
+        self._path, self._noted = path, -1.0
+
+    def noting(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """`call`, which comes back when it was answered."""
+
+        def noted(*arguments: Any, **named: Any) -> Any:
+            found = call(*arguments, **named)
+            if self._path and time.monotonic() - self._noted > 1:
+                self._path.touch()
+                self._noted = time.monotonic()
+            return found
+
+        return noted
+
+
+def to_the_end(work: Callable[[], object]) -> None:
+    """Do it, and end the process, whatever threads it has left."""
+    code = 0
+    try:
+        work()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
 def main() -> None:
     quiet_environment()
     pull_eagerly()
     internal = import_module("flwr.supernode.start_client_internal")
     pace = Pace(PEER_PAUSE)
     internal.time = pace  # type: ignore[attr-defined]
-    both = OneForOne(heeding_ends(internal._pull_and_store_message), resending(internal._push_messages))
-    internal._pull_and_store_message = pace.watching(both.pull)  # type: ignore[attr-defined]
+    heard = Heard(Path(os.environ[HEARD]) if HEARD in os.environ else None).noting
+    pull, push = internal._pull_and_store_message, internal._push_messages
+    both = OneForOne(heeding_ends(pull, heard), resending(push, heard))
+    internal._pull_and_store_message = pace.watching(heard(both.pull))  # type: ignore[attr-defined]
     internal._push_messages = both.push  # type: ignore[attr-defined]
-    import_module("flwr.supernode.cli.flower_supernode").flower_supernode()
+    to_the_end(import_module("flwr.supernode.cli.flower_supernode").flower_supernode)
 
 
 if __name__ == "__main__":

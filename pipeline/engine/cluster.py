@@ -49,7 +49,9 @@ def ray_engine(scratch: Path | None = None) -> Iterator[None]:
     with _private_folder(scratch) if started else nullcontext() as folder:
         try:
             if folder:
-                with _no_cloud_probe(folder), _own_signals(), chdir(folder):  # where Ray's workers look for modules
+                # Ray has its workers look for modules in the working folder, which is the user's, and may well hold a
+                # `pipeline.py` or a `clients/` of another project.
+                with _no_cloud_probe(folder), _own_signals(), chdir(folder):
                     ray.init(
                         address="local",
                         include_dashboard=False,

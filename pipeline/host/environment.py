@@ -29,9 +29,6 @@ def quiet_environment() -> None:
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
-        # No process that is started here finds modules in the working folder: it is the user's, and may well hold a
-        # `pipeline.py` or a `clients/` of another project.
-        "PYTHONSAFEPATH": "1",
     }
     if not found_cluster() and "ray" not in sys.modules:
         defaults |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}

@@ -30,6 +30,7 @@ LOG_BYTES = 10_000_000
 class Service:
     """One process. port, host: where it listens; waited for before the next service starts.
 
+    heard: a file that it touches while it does its work; without that for `silence` seconds it is started anew.
     meanings: what words in its log mean to a person, for libraries that speak to their developers.
     """
 
@@ -39,6 +40,8 @@ class Service:
     port: int | None = None
     host: str = "127.0.0.1"
     meanings: Mapping[str, str] = field(default_factory=dict)
+    heard: Path | None = None
+    silence: float = 600.0
 
 
 @dataclass
@@ -127,7 +130,11 @@ class Services:
     def _look_after(self, one: _Running, say: Callable[[str], None]) -> None:
         now = time.monotonic()
         if one.process.poll() is None:
-            return
+            if _silent(one, now):
+                _signal_group(one.process, signal.SIGKILL)
+                one.process.wait()
+            else:
+                return
         if not one.again:
             _signal_group(one.process, signal.SIGKILL)  # what it left behind
             one.pause = FIRST_PAUSE if now - one.begun > HEALTHY else min(LONGEST_PAUSE, 2 * one.pause)
@@ -137,6 +144,17 @@ class Services:
             say(f"{one.service.name} ended{reason}; started again in {one.pause:.0f} s")
         elif now >= one.again:
             one.process, one.begun, one.again = self._start(one.service), now, 0.0
+
+
+def _silent(one: _Running, now: float) -> bool:
+    """Whether it has long said nothing of its work, counted from its start."""
+    heard, silence = one.service.heard, one.service.silence
+    if heard is None or now - one.begun < silence:
+        return False
+    try:
+        return time.time() - heard.stat().st_mtime > silence
+    except FileNotFoundError:
+        return True
 
 
 def meaning(log: Path, meanings: Mapping[str, str]) -> str:

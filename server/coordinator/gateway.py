@@ -142,6 +142,11 @@ def gateway(link: str, authority: Path, admitted: Admitted, allowance: Allowance
             return PlainTextResponse("the coordinator does not answer", status_code=503)
         except (ValueError, httpx.InvalidURL):
             return PlainTextResponse("malformed", status_code=400)
+        if (
+            answer.status_code >= 500
+        ):  # a database that is locked, for one: Flower asks again after a 503, and only then
+            await answer.aclose()
+            return PlainTextResponse("the coordinator does not answer", status_code=503)
         kept = {name: value for name, value in answer.headers.items() if name not in _HOP_BY_HOP}
         return StreamingResponse(
             answer.aiter_raw(), answer.status_code, headers=kept, background=BackgroundTask(answer.aclose)

@@ -1,6 +1,8 @@
 """The SuperNode's own additions: when it looks for messages, and how its replies arrive whole."""
 
 import itertools
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,7 +25,7 @@ from flwr.superlink.federation import NoOpFederationManager
 from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
 from sqlalchemy import update
 
-from clients.node.supernode import OneForOne, Resending, resending
+from clients.node.supernode import Heard, OneForOne, Resending, resending
 from pipeline.host.pace import PEER_PAUSE, Pace
 from tests.support import LocalGrid
 
@@ -126,7 +128,9 @@ def answer(superlink: SuperLink, asked: Message) -> Message:
     store = InMemoryObjectStore()
     state = InMemoryNodeState(store)
     internal._insert_message(reply, state, store)
-    resending(internal._push_messages)(state=state, object_store=store, send=superlink.send, push_object=superlink.push)
+    resending(internal._push_messages, Heard(None).noting)(
+        state=state, object_store=store, send=superlink.send, push_object=superlink.push
+    )
     return reply
 
 
@@ -204,3 +208,35 @@ def test_a_late_answer_to_another_message_does_not_leave_the_node_one_reply_behi
         assert answered[-1] == message.metadata.message_id
     assert answered == [message.metadata.message_id for message in asked]
     assert both.pull(receive=lambda: None) is None
+
+
+def test_what_was_answered_is_noted_and_what_was_not_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "heard"
+
+    def away() -> None:
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        Heard(path).noting(away)()
+    assert not path.exists()
+    assert Heard(path).noting(lambda word: word.upper())("a") == "A"
+    assert path.exists()
+    assert Heard(None).noting(len)("ab") == 2
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("ends", "code"), [("raise ValueError", 1), ("sys.exit(7)", 7), ("sys.exit('no')", 1), ("pass", 0)]
+)
+def test_a_process_ends_with_its_main_thread_whatever_threads_it_has_left(ends: str, code: int) -> None:
+    script = f"""
+import sys, threading, time
+from clients.node.supernode import to_the_end
+threading.Thread(target=time.sleep, args=(600,)).start()
+def work():
+    {ends}
+to_the_end(work)
+"""
+    done = subprocess.run([sys.executable, "-c", script], timeout=60, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert ("ValueError" in done.stderr) == ("ValueError" in ends)

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -51,6 +52,29 @@ def test_services_start_in_order_come_back_and_end_together(tmp_path: Path) -> N
         stopped.set()
         runner.join(30)
     assert not listens(port)
+
+
+def test_one_that_says_nothing_of_its_work_any_more_is_started_anew(tmp_path: Path) -> None:
+    """Its process lives: what it lives for does not."""
+    heard, starts, stopped, said = tmp_path / "heard", tmp_path / "starts", threading.Event(), list[str]()
+    code = (
+        f"import pathlib, time; open({str(starts)!r}, 'a').write('x')\n"
+        f"for _ in range(20): pathlib.Path({str(heard)!r}).touch(); time.sleep(0.1)\n"
+        "time.sleep(99)"
+    )
+    hung = replace(service("hung", code), heard=heard, silence=1.0)
+    family = Services([hung], tmp_path / "logs")
+    runner = threading.Thread(target=family.run, args=(stopped, lambda: None, said.append))
+    begun = time.monotonic()
+    runner.start()
+    try:
+        soon(lambda: starts.exists() and len(starts.read_text()) >= 2)
+        assert time.monotonic() - begun > 2.5, "not while it works"
+        assert said
+        assert said[0].startswith("hung ended")
+    finally:
+        stopped.set()
+        runner.join()
 
 
 def test_one_that_does_not_come_up_is_named_with_its_last_words(tmp_path: Path) -> None:

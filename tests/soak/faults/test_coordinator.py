@@ -1,6 +1,8 @@
 """A coordinator, or a service of it, that is killed at any moment."""
 
+import sqlite3
 import time
+from contextlib import closing
 from random import Random
 
 import psutil
@@ -79,3 +81,16 @@ def test_services_killed_in_round_after_round_do_not_end_the_run(deployment: Dep
     stages_done(deployment, said)
     assert said.count("3/3 clients") == rounds
     charged_once_for_one_model(deployment, rounds)
+
+
+def test_a_database_that_a_backup_locks_is_waited_for(deployment: Deployment) -> None:
+    """For longer than any library waits: the SuperLink answers 500 meanwhile, and every node asks again."""
+    run = deployment.run(deployment.config(260, training__rounds=3))
+    run.says("round 1/3")
+    [path] = deployment.home.glob("state.db")
+    with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as backup:
+        backup.execute("BEGIN EXCLUSIVE")
+        time.sleep(45)
+        backup.execute("ROLLBACK")
+    stages_done(deployment, run.ends())
+    charged_once_for_one_model(deployment, 3)
