@@ -22,7 +22,7 @@ def dataset_path(name: str) -> Path:
     if name == FARS:
         return _fars_path()
     path = Path(name)
-    if path.suffix not in (".csv", ".parquet"):
+    if path.suffix.lower() not in (".csv", ".parquet"):
         raise ConfigError(
             f"simulation.dataset {name!r} is neither `fars` nor a .csv or .parquet file",
             remedy="Give a path to a table.",
@@ -39,7 +39,7 @@ def load_dataset(name: str) -> pd.DataFrame:
     path = dataset_path(name)
     if name == FARS:
         return _read_keel(path)
-    source: Source = Parquet(path=path) if path.suffix == ".parquet" else Csv(path=path)
+    source: Source = Parquet(path=path) if path.suffix.lower() == ".parquet" else Csv(path=path)
     try:
         source.check()
         return source.read()

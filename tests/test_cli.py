@@ -160,6 +160,7 @@ def test_serve_answers_until_it_is_stopped(finished: object, place: Path) -> Non
 
 
 def test_help_schema_graph_and_check(config: Path) -> None:
+    assert re.fullmatch(r"sottovoce \d+\.\d+\S*\n", sottovoce("--version").stdout)
     begun = time.monotonic()
     assert "simulate" in sottovoce("--help").stdout
     assert time.monotonic() - begun < 5

@@ -42,7 +42,7 @@ class Folder(Source):
     def files(self) -> Sequence[Path]:
         """Raises SourceMissing when there is none."""
         try:
-            found = sorted(path for path in self.path.iterdir() if path.suffix in _SUFFIXES and path.is_file())
+            found = sorted(path for path in self.path.iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file())
         except OSError:
             found = []
         if not found:
@@ -50,7 +50,7 @@ class Folder(Source):
         return found
 
     def _of(self, path: Path) -> Source:
-        settings = self.read_as if path.suffix == ".csv" else {}
+        settings = self.read_as if path.suffix.lower() == ".csv" else {}
         return Source.of({**as_tree(path), **settings})
 
 

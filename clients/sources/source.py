@@ -102,7 +102,7 @@ def as_tree(value: Any) -> Any:
     """A path is short for the file that it names; a list for several of them."""
     if isinstance(value, str | Path):
         path = Path(value)
-        return {"kind": "parquet" if path.suffix == ".parquet" else "csv", "path": path}
+        return {"kind": "parquet" if path.suffix.lower() == ".parquet" else "csv", "path": path}
     if isinstance(value, list | tuple):
         return {"kind": "several", "sources": value}
     return value

@@ -29,7 +29,13 @@ class Workspace:
                 remedy="Choose a folder without ?, #, % and :: in its path.",
             )
         self.storage = storage or StorageConfig()
-        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"the workspace {self.root} cannot be made: {error.strerror}",
+                remedy="Give a folder, or the name of one that can be made, with --workspace.",
+            ) from None
 
     @classmethod
     def existing(cls, root: Path) -> Workspace:

@@ -370,3 +370,10 @@ def test_a_stream_that_is_not_there_is_not_made_by_looking(tmp_path: Path) -> No
     store.take([ONE])
     with pytest.raises(ContractViolated, match="no outcome of stay has come yet"):
         source.read()
+
+
+def test_a_file_is_what_its_name_ends_with_however_that_is_written(tmp_path: Path) -> None:
+    TABLE.to_csv(tmp_path / "A.CSV", index=False)
+    TABLE.to_parquet(tmp_path / "B.Parquet")
+    assert (as_tree(tmp_path / "A.CSV")["kind"], as_tree(tmp_path / "B.Parquet")["kind"]) == ("csv", "parquet")
+    assert len(Folder(kind="folder", path=tmp_path).read()) == 2 * len(TABLE)

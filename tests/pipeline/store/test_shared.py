@@ -45,3 +45,10 @@ def test_other_names_are_names(tmp_path: Path, name: str) -> None:
     assert space.artifacts().get(digest) == b"content"
     Registry(space.registry_url, space.models).register("stay", {"a": b"1"}, {}, {})
     assert {path.name for path in tmp_path.iterdir()} == {name}
+
+
+def test_a_file_is_no_workspace(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in ("file", "file/below"):
+        with pytest.raises(ConfigError, match="cannot be made"):
+            Workspace(tmp_path / place)
