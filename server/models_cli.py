@@ -125,7 +125,7 @@ def promote(
 ) -> None:
     """Make a version champion, and have it answer everything."""
     from privacy.errors import VersionRefused
-    from server.serving.moving import crown
+    from server.serving.traffic.moving import crown
 
     space, registry, name = _opened(workspace, model)
     found = registry.usable(name, version)
@@ -145,7 +145,7 @@ def retire(
 ) -> None:
     """Take a version out of use for good: it answers nobody, and becomes champion no more. Its files stay."""
     from privacy.errors import ConfigError
-    from server.serving.moving import move
+    from server.serving.traffic.moving import move
 
     space, registry, name = _opened(workspace, model)
     registry.version(name, version)

@@ -168,7 +168,7 @@ def _run(settings: Config, space: Workspace, part: Part, *, ask: bool, as_json: 
 def _open_endpoint(settings: Config, space: Workspace) -> Endpoint:
     """Serve starts beside the run and waits for the champion. A taken port is replaced by a free one."""
     from privacy.errors import PortInUse
-    from server.serving.listening import check_port
+    from server.serving.gateway.listening import check_port
     from server.serving.running import start_endpoint
 
     config = settings.serving.model_copy(update={"grpc_port": None})  # one question is asked, over HTTP

@@ -34,7 +34,7 @@ def serve(
     from pipeline.store.registry import Registry
     from privacy.errors import NoChampion
     from server.naming import chosen_model
-    from server.serving.keys import Keyring
+    from server.serving.keys.keyring import Keyring
     from server.serving.running import checked, start_endpoint
 
     space, chosen = chosen_model(workspace, name)
@@ -79,8 +79,8 @@ def serve(
 
 def register(app: typer.Typer) -> None:
     """Add this room's commands."""
-    from server.serving.keys_cli import keys
-    from server.serving.traffic_cli import traffic
+    from server.serving.keys.cli import keys
+    from server.serving.traffic.cli import traffic
 
     app.command()(serve)
     app.add_typer(traffic, name="traffic")

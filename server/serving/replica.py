@@ -21,18 +21,18 @@ from pipeline.engine.cluster import restore_home
 from pipeline.language.settings.serving import ServingConfig
 from server.evidence.outcomes import Outcomes
 from server.evidence.receipts import Receipts
-from server.serving.api import application
-from server.serving.asking import Desk
-from server.serving.door import Door
-from server.serving.intake import Intake
-from server.serving.keys import Keyring
-from server.serving.limiting import Limits
-from server.serving.lineup import Board, Report
-from server.serving.listening import LOOPBACK, Patient, shared_socket
-from server.serving.logs import to_file
-from server.serving.measures import Measures
-from server.serving.remembering import Memory
-from server.serving.shelf import Shelf
+from server.serving.gateway.api import application
+from server.serving.gateway.asking import Desk
+from server.serving.gateway.door import Door
+from server.serving.gateway.intake import Intake
+from server.serving.gateway.limiting import Limits
+from server.serving.gateway.listening import LOOPBACK, Patient, shared_socket
+from server.serving.gateway.logs import to_file
+from server.serving.gateway.measures import Measures
+from server.serving.gateway.remembering import Memory
+from server.serving.keys.keyring import Keyring
+from server.serving.traffic.lineup import Board, Report
+from server.serving.traffic.shelf import Shelf
 
 GLANCE = 0.02
 """Seconds between two looks at the lineup by a replica that nobody asks."""
@@ -96,7 +96,7 @@ class Replica:
         self._serving = asyncio.create_task(self._http.serve([shared_socket(config.host, config.port)]))
         self._grpc: Any = None
         if config.grpc_port is not None:
-            from server.serving.oip_grpc import Inference, start_grpc
+            from server.serving.gateway.oip_grpc import Inference, start_grpc
 
             address = f"[{config.host}]" if ":" in config.host else config.host
             self._grpc = await start_grpc(

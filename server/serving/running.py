@@ -22,9 +22,9 @@ from pipeline.store.registry import Registry
 from pipeline.store.workspace import Workspace
 from privacy.errors import ConfigError, ServingError
 from server.evidence.place import note_place
-from server.serving.director import Director, directed
-from server.serving.keys import Keyring
-from server.serving.listening import LOOPBACK, check_port, reserved
+from server.serving.gateway.listening import LOOPBACK, check_port, reserved
+from server.serving.keys.keyring import Keyring
+from server.serving.traffic.director import Director, directed
 
 STARTING = 120.0
 """Seconds for the replicas to come up."""

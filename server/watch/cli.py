@@ -129,7 +129,7 @@ def ramp(
 
 def register(app: typer.Typer) -> None:
     """Add this room's command, and what it makes possible with traffic."""
-    from server.serving.traffic_cli import traffic
+    from server.serving.traffic.cli import traffic
 
     app.command()(watch)
     traffic.command()(ramp)

@@ -15,9 +15,9 @@ from pipeline.store.workspace import Workspace
 from server.evidence.experiments import Comparison, comparisons
 from server.evidence.outcomes import Outcome, Outcomes
 from server.evidence.told import told
-from server.serving.lineup import boards
-from server.serving.moving import crown, move
-from server.serving.status import Status
+from server.serving.traffic.lineup import boards
+from server.serving.traffic.moving import crown, move
+from server.serving.traffic.status import Status
 from server.watch.ramp import Health, Move, Ramp, health, next_move
 
 HOUR = 3600.0

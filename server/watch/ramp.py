@@ -102,7 +102,7 @@ def _harm(ramp: Ramp, config: RampConfig, challenger: Health, champion: Health) 
 
 
 def health(samples: Sequence[Sequence[object]], version: int) -> Health:
-    """From what replicas measured (server.serving.measures): each sample a name, labels and a value."""
+    """From what replicas measured (server.serving.gateway.measures): each sample a name, labels and a value."""
     found = {"sottovoce_version_failed_total": 0.0, "sottovoce_version_seconds_count": 0.0}
     found["sottovoce_version_seconds_sum"] = 0.0
     for name, labels, value in samples:

@@ -17,8 +17,8 @@ from privacy.errors import StorageError, named
 from server.evidence.drift import drifts, reference_of
 from server.evidence.outcomes import Outcomes
 from server.evidence.quality import decayed, qualities, task_of
-from server.serving.lineup import boards
-from server.serving.status import Status
+from server.serving.traffic.lineup import boards
+from server.serving.traffic.status import Status
 from server.watch.earning import HOUR, Earning
 from server.watch.ramp import Ramp
 from server.watch.running import INTERRUPTED, WORKSPACE_BUSY, Command, Ended

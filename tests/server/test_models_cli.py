@@ -12,7 +12,7 @@ from pipeline.store.traffic import Traffic
 from pipeline.store.workspace import Workspace
 from privacy.errors import ConfigError, NotFound, VersionRefused
 from server.models_cli import models
-from server.serving.director import asked
+from server.serving.traffic.director import asked
 
 pytestmark = pytest.mark.whole
 

@@ -13,7 +13,7 @@ from pipeline.learning.queries.query import Rows
 from pipeline.learning.queries.statistics import Statistics
 from pipeline.stages.values import StatisticsReport
 from server.evidence.drift import drifts
-from server.serving.intake import SAMPLED, WINDOW, Intake
+from server.serving.gateway.intake import SAMPLED, WINDOW, Intake
 from tests.support import table
 
 QUESTION = Statistics(

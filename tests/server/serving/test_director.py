@@ -13,10 +13,10 @@ import pytest
 
 from pipeline.store.registry import Registry
 from pipeline.store.traffic import Traffic
-from server.serving.director import Director, asked, directed
-from server.serving.lineup import Board, Report
-from server.serving.shelf import Shelf
-from server.serving.status import Status
+from server.serving.traffic.director import Director, asked, directed
+from server.serving.traffic.lineup import Board, Report
+from server.serving.traffic.shelf import Shelf
+from server.serving.traffic.status import Status
 from tests.conftest import Trained
 
 

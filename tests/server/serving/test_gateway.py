@@ -21,10 +21,10 @@ from pipeline.store.registry import Registry
 from pipeline.store.traffic import Traffic
 from pipeline.store.workspace import Workspace
 from privacy.errors import ConfigError, ServingError
-from server.serving.keys import Keyring
-from server.serving.lineup import boards
+from server.serving.keys.keyring import Keyring
 from server.serving.running import Endpoint, call, checked, start_endpoint, wait_for
-from server.serving.status import Status
+from server.serving.traffic.lineup import boards
+from server.serving.traffic.status import Status
 from tests.conftest import Trained
 
 ROW = {"age": 70, "lab": 6.5, "unit": "intensive"}

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from pipeline.store.registry import Registry
 from server.evidence.outcomes import Outcomes
 from server.evidence.receipts import Receipts
-from server.serving.api import application
-from server.serving.asking import Desk
-from server.serving.door import Door
-from server.serving.keys import Keyring
-from server.serving.limiting import Limits
-from server.serving.lineup import Board, Held, Lineup
-from server.serving.measures import Measures
-from server.serving.remembering import Memory
-from server.serving.shelf import Shelf
+from server.serving.gateway.api import application
+from server.serving.gateway.asking import Desk
+from server.serving.gateway.door import Door
+from server.serving.gateway.limiting import Limits
+from server.serving.gateway.measures import Measures
+from server.serving.gateway.remembering import Memory
+from server.serving.keys.keyring import Keyring
+from server.serving.traffic.lineup import Board, Held, Lineup
+from server.serving.traffic.shelf import Shelf
 from tests.conftest import Trained
 from tests.server.serving.test_questions import JSON, ROW, through
 

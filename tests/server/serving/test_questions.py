@@ -20,15 +20,15 @@ from pipeline.store.traffic import Traffic, share_of
 from privacy.errors import NotFound
 from server.evidence.outcomes import Outcomes
 from server.evidence.receipts import Receipts
-from server.serving.api import application
-from server.serving.asking import Desk
-from server.serving.door import Door
-from server.serving.keys import Keyring
-from server.serving.lineup import Board, Held, Lineup
-from server.serving.measures import Measures
+from server.serving.gateway.api import application
+from server.serving.gateway.asking import Desk
+from server.serving.gateway.door import Door
+from server.serving.gateway.measures import Measures
+from server.serving.gateway.tensors import Tensor, listed, packed, unpacked
+from server.serving.keys.keyring import Keyring
 from server.serving.refusal import Refused
-from server.serving.shelf import Shelf
-from server.serving.tensors import Tensor, listed, packed, unpacked
+from server.serving.traffic.lineup import Board, Held, Lineup
+from server.serving.traffic.shelf import Shelf
 from tests.conftest import Trained
 
 ROW = {"age": 70, "lab": 6.5, "unit": "intensive"}
@@ -237,7 +237,7 @@ def test_tensors_that_do_not_fit_are_refused(datatype: str, shape: list[int], ra
 
 
 def test_counts_are_summed_over_replicas(tmp_path: Path) -> None:
-    from server.serving.lineup import Report
+    from server.serving.traffic.lineup import Report
 
     board = Board(tmp_path)
     one, two = Measures("one", board), Measures("two", board)

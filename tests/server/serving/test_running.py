@@ -12,7 +12,7 @@ from pipeline.language.settings.serving import ServingConfig
 from pipeline.store.registry import Registry
 from pipeline.store.workspace import Workspace
 from privacy.errors import PortInUse, ServingError
-from server.serving.listening import check_port
+from server.serving.gateway.listening import check_port
 from server.serving.running import Endpoint, call, start_endpoint, wait_for
 from tests.conftest import Trained
 

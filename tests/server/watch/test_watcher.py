@@ -20,12 +20,12 @@ from pipeline.store.registry import Registry
 from pipeline.store.traffic import Traffic, share_of
 from privacy.errors import ServingError, SottovoceError, StorageError
 from server.evidence.outcomes import Outcomes
-from server.serving.director import directed
-from server.serving.intake import SAMPLED, Intake
-from server.serving.lineup import Lineup
-from server.serving.lineup import Report as Replied
-from server.serving.moving import crown
-from server.serving.status import Status
+from server.serving.gateway.intake import SAMPLED, Intake
+from server.serving.traffic.director import directed
+from server.serving.traffic.lineup import Lineup
+from server.serving.traffic.lineup import Report as Replied
+from server.serving.traffic.moving import crown
+from server.serving.traffic.status import Status
 from server.serving.version import ServedModel
 from server.watch.running import Command, Ended
 from server.watch.state import Decision

@@ -27,8 +27,8 @@ def show(
     """What the registry says, and what each endpoint does."""
     from pipeline.store.registry import Registry
     from server.naming import chosen_model
-    from server.serving.lineup import boards
-    from server.serving.status import Status
+    from server.serving.traffic.lineup import boards
+    from server.serving.traffic.status import Status
 
     space, name = chosen_model(workspace, model)
     registry = Registry(space.registry_url, space.models)
@@ -108,13 +108,13 @@ def rollback(
 ) -> None:
     """Make a version champion by hand, and end every split and shadow."""
     from server.naming import chosen_model
-    from server.serving.moving import crown
+    from server.serving.traffic.moving import crown
 
     crown(*chosen_model(workspace, model), version, typer.echo)
 
 
 def _move(workspace: Path | None, model: str | None, change: Callable[[Traffic], Mapping[str, object]]) -> None:
     from server.naming import chosen_model
-    from server.serving.moving import move
+    from server.serving.traffic.moving import move
 
     move(*chosen_model(workspace, model), change, typer.echo)

@@ -13,13 +13,13 @@ from open_inference.grpc import protocol
 from open_inference.grpc.service import GRPCInferenceServiceServicer, add_GRPCInferenceServiceServicer_to_server
 
 from pipeline.language.protocol import own_version
-from server.serving.asking import Desk
-from server.serving.door import admit
-from server.serving.keys import Keyring
-from server.serving.limiting import Limits
-from server.serving.oip import EXTENSIONS, PREDICTION, answering, named, subject_of
+from server.serving.gateway.asking import Desk
+from server.serving.gateway.door import admit
+from server.serving.gateway.limiting import Limits
+from server.serving.gateway.oip import EXTENSIONS, PREDICTION, answering, named, subject_of
+from server.serving.gateway.tensors import Tensor, answers_of, listed, metadata, packed, rows_of, unpacked
+from server.serving.keys.keyring import Keyring
 from server.serving.refusal import Refused
-from server.serving.tensors import Tensor, answers_of, listed, metadata, packed, rows_of, unpacked
 
 logger = logging.getLogger("sottovoce.serving")
 

@@ -18,7 +18,7 @@ from pipeline.learning.tasks.task import Task
 from privacy.errors import SottovoceError
 from server.evidence.outcomes import Outcome, Outcomes, Taken
 from server.evidence.receipts import Receipt
-from server.serving.asking import Desk
+from server.serving.gateway.asking import Desk
 from server.serving.refusal import Refused
 
 logger = logging.getLogger("sottovoce.serving")

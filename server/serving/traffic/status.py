@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.kinds import Frozen
-from server.serving.lineup import Lineup, Report
+from server.serving.traffic.lineup import Lineup, Report
 
 
 class Status(Frozen):

@@ -17,9 +17,9 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.serving.keys import Keyring, Role
-from server.serving.limiting import Limits
-from server.serving.measures import Measures
+from server.serving.gateway.limiting import Limits
+from server.serving.gateway.measures import Measures
+from server.serving.keys.keyring import Keyring, Role
 from server.serving.refusal import Refused
 
 logger = logging.getLogger("sottovoce.serving")

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from pipeline.language.protocol import own_version
-from server.serving.tensors import input_kinds
+from server.serving.gateway.tensors import input_kinds
 from server.serving.version import ServedModel
 
 _REFUSED = {

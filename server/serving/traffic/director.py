@@ -17,8 +17,8 @@ from pathlib import Path
 from pipeline.store.registry import Registered, Registry
 from pipeline.store.traffic import CHAMPION, Traffic
 from privacy.errors import NotFound, SottovoceError, VersionRefused
-from server.serving.lineup import Board, Held, Lineup
-from server.serving.status import Status
+from server.serving.traffic.lineup import Board, Held, Lineup
+from server.serving.traffic.status import Status
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from pipeline.store.traffic import CHAMPION, share_of
 from privacy.errors import SottovoceError
-from server.serving.lineup import Board, Held, Lineup
 from server.serving.refusal import Refused
+from server.serving.traffic.lineup import Board, Held, Lineup
 from server.serving.version import ServedModel
 
 logger = logging.getLogger("sottovoce.serving")

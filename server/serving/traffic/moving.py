@@ -10,9 +10,9 @@ from pipeline.store.registry import Registry
 from pipeline.store.traffic import CHAMPION, Traffic
 from pipeline.store.workspace import Workspace
 from privacy.errors import ConfigError, ServingError, VersionRefused
-from server.serving.director import asked
-from server.serving.lineup import boards
-from server.serving.status import Status
+from server.serving.traffic.director import asked
+from server.serving.traffic.lineup import boards
+from server.serving.traffic.status import Status
 
 WAIT = 60.0
 """Seconds that an endpoint has to follow."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from server.evidence.outcomes import Outcomes, Record
 from server.evidence.receipts import prediction_of
-from server.serving.measures import Measures
+from server.serving.gateway.measures import Measures
 
 logger = logging.getLogger("sottovoce.serving")
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from server.evidence.receipts import Receipts
-from server.serving.intake import Intake
-from server.serving.measures import Measures
+from server.serving.gateway.intake import Intake
+from server.serving.gateway.measures import Measures
+from server.serving.gateway.remembering import Memory
 from server.serving.refusal import Refused
-from server.serving.remembering import Memory
-from server.serving.shelf import Shelf
+from server.serving.traffic.shelf import Shelf
 from server.serving.version import RowsRefused, Said, ServedModel
 
 LONGEST_SUBJECT = 256

@@ -10,11 +10,11 @@ from pydantic_core import from_json, to_json
 from starlette.exceptions import HTTPException
 
 from server.evidence.outcomes import Outcomes
-from server.serving.asking import Desk
-from server.serving.door import refusal
-from server.serving.hearing import add_feedback
-from server.serving.oip import add_inference
-from server.serving.openapi import document, page
+from server.serving.gateway.asking import Desk
+from server.serving.gateway.door import refusal
+from server.serving.gateway.hearing import add_feedback
+from server.serving.gateway.oip import add_inference
+from server.serving.gateway.openapi import document, page
 from server.serving.refusal import Refused
 from server.serving.version import ServedModel
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from server.serving.keys import ROLES, Keyring
+from server.serving.keys.keyring import ROLES, Keyring
 
 keys = typer.Typer(help="Keys of those who may ask the endpoint. The first one closes it to everybody else.")
 WORKSPACE = Annotated[Path | None, typer.Option(help="Folder of the workspace.")]

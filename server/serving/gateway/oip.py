@@ -13,9 +13,9 @@ from fastapi.responses import JSONResponse
 from pydantic_core import from_json, to_json
 
 from pipeline.language.protocol import own_version
-from server.serving.asking import Desk
+from server.serving.gateway.asking import Desk
+from server.serving.gateway.tensors import Tensor, answers_of, listed, metadata, packed, rows_of, unpacked
 from server.serving.refusal import Refused
-from server.serving.tensors import Tensor, answers_of, listed, metadata, packed, rows_of, unpacked
 from server.serving.version import ServedModel
 
 LENGTH = "Inference-Header-Content-Length"

@@ -96,8 +96,8 @@ class Board:
         return found.st_ino, found.st_mtime_ns
 
     def report(self, report: Report, samples: list[object], inputs: Inputs | None = None) -> None:
-        """samples: of what the replica measures (server.serving.measures); inputs: how the rows that it was asked about
-        are distributed, by version and column (server.serving.intake)."""
+        """samples: of what the replica measures (server.serving.gateway.measures); inputs: how the rows that it was
+        asked about are distributed, by version and column (server.serving.gateway.intake)."""
         if inputs:
             _replace(self.folder / f"{report.replica}.inputs", json.dumps(inputs))
         _replace(self.folder / f"{report.replica}.report", report.model_dump_json())

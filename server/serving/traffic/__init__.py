@@ -1,0 +1,1 @@
+"""Which versions answer, and whose questions."""
