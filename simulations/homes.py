@@ -40,12 +40,24 @@ def prepare_homes(config: Config, folder: Path) -> dict[str, Path]:
     else:
         rows = write_sources(simulation, folder)
         write_atomically(mark, json.dumps({"identity": identity, "rows": rows}).encode())
+    _enough(config, len(rows))
     policies = {
         name: policy_of(config, name, source_of(folder, name), count, len(rows)) for name, count in rows.items()
     }
     homes = {name: _prepare(folder / name, policy) for name, policy in policies.items()}
     _introduce(homes)
     return homes
+
+
+def _enough(config: Config, clients: int) -> None:
+    """Raise ConfigError for a run that would wait for clients that are not there: in a simulation none come later."""
+    for setting in ("min_cohort", "expected_clients"):
+        wanted = getattr(config.federation, setting)
+        if wanted is not None and clients < wanted:
+            raise ConfigError(
+                f"federation.{setting} is {wanted}, and the data set is divided among {clients} clients",
+                remedy="Lower it, or divide the data set further: simulation.clients, simulation.partition_by.",
+            )
 
 
 def policy_of(config: Config, name: str, source: Path, size_of: tuple[int, int], clients: int) -> ClientPolicy:

@@ -18,10 +18,11 @@ from pydantic import BaseModel
 
 from pipeline.engine.progress import ClientExcluded, Progress, Traffic
 from pipeline.federation.exchange import exchange
+from pipeline.federation.failures import Failure, shortfall, told
 from pipeline.language.packing import Blobs, Packer, size_of, unpack
 from pipeline.language.protocol import Action, JoinReply, JoinRequest, own_version
 from pipeline.store.heads import Heads
-from privacy.errors import CohortTooSmall, SottovoceError
+from privacy.errors import SottovoceError
 
 Reply = TypeVar("Reply", bound=BaseModel)
 
@@ -33,18 +34,6 @@ class Answer(Generic[Reply]):
     client: str
     reply: Reply
     blobs: dict[str, bytes]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a client has no answer: a code and a text that may be shown."""
-
-    client: str
-    code: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.client} ({self.text})"
 
 
 @dataclass(frozen=True)
@@ -227,12 +216,12 @@ class Clients:
     ) -> None:
         least = self.min_cohort if at_least is None else at_least
         if len(clients) < least:
-            missing = ", ".join(str(failure) for failure in failures) or "not enough clients are connected"
+            missing = told(failures) or "not enough clients are connected"
             paid = f" It was charged at {', '.join(clients)}, and will not be again." if charged and clients else ""
-            raise CohortTooSmall(
+            raise shortfall(
                 f"{what}: {len(clients)} of {len(clients) + len(failures)} clients answered, at least {least} must. "
                 f"Missing: {missing}. Nothing was applied.{paid}",
-                remedy="Mend those clients and run the same command again: it goes on where it stopped.",
+                failures,
             )
 
     def _wait_for_nodes(self, least: int, deadline: float) -> list[int]:

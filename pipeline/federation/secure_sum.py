@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from pipeline.federation.clients import UNREACHABLE, Answer, Asked, Clients, Failure
+from pipeline.federation.clients import UNREACHABLE, Answer, Asked, Clients
+from pipeline.federation.failures import Failure
 from pipeline.federation.membership import GroupMembers
 from pipeline.language.packing import Blobs
 from pipeline.language.protocol import (

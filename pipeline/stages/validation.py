@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pipeline.engine.graph import stage
 from pipeline.engine.progress import ClientWarned, told
-from pipeline.federation.clients import Clients, Failure
+from pipeline.federation.clients import Clients
+from pipeline.federation.failures import Failure
 from pipeline.language.lines import Lines
 from pipeline.language.protocol import Action, ValidateReply, ValidateRequest
 from pipeline.language.settings.privacy import Privacy

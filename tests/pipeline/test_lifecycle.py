@@ -13,7 +13,7 @@ from clients.home import Home
 from pipeline.engine.progress import Event, RoundFinished
 from pipeline.lifecycle import run_lifecycle
 from pipeline.store.registry import Registry
-from privacy.errors import CohortTooSmall, StageFailed
+from privacy.errors import BudgetExhausted, CohortTooSmall, StageFailed
 from tests.conftest import Trained
 from tests.support import Federation, Killed, configured, fails, write_table
 
@@ -185,7 +185,7 @@ def test_clients_killed_between_reserve_and_commit_lose_that_round_only(
 
 def test_a_budget_that_does_not_suffice_stops_before_data_is_touched(tmp_path: Path, dataset: Path) -> None:
     federation = Federation(tmp_path, configured(dataset, simulation__lifetime_epsilon=2.0))
-    with pytest.raises(CohortTooSmall, match=r"the policy allows 2\.00; spent so far 0\.00"):
+    with pytest.raises(BudgetExhausted, match=r"the policy allows 2\.00; spent so far 0\.00"):
         federation.run()
     assert federation.charges() == {}
     with pytest.raises(CohortTooSmall, match="does not allow privacy none"):
@@ -197,7 +197,7 @@ def test_two_runs_share_one_budget(federation: Federation, dataset: Path) -> Non
     federation.run()
     outcome = federation.run(configured(dataset, training__seed=1))
     assert all(3.0 < spent < 6.0 for spent in outcome.evaluation.lifetime.values() if spent)
-    with pytest.raises(CohortTooSmall, match="would bring the records"):
+    with pytest.raises(BudgetExhausted, match="would bring the records"):
         federation.run(configured(dataset, training__seed=2, privacy__epsilon=19))
 
 
