@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -53,9 +54,10 @@ def _lane(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[None]:
-    """Ray, started once and stopped at the end."""
+    """Ray, started once and stopped at the end. Its workers find the tests' own classes as what is installed."""
     from pipeline.engine.cluster import ray_engine
 
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with ray_engine():

@@ -54,8 +54,9 @@ for line in sys.stdin:
     path = Path(file)
     before = path.read_text()
     path.write_text(before.replace(old, new, 1) if old else before + new)
-    print(json.dumps(told()), flush=True)
-    path.write_text(before)
+    found = told()
+    path.write_text(before)  # before it is told: who hears it reads the file
+    print(json.dumps(found), flush=True)
 """
 
 Edited = Callable[[str, str, str], set[str]]
