@@ -156,7 +156,8 @@ def test_the_world_turns_and_the_model_follows_while_its_budget_lasts(tmp_path: 
     assert asking.failures == []
     assert {1, 2} == set(asking.versions)
     found = sottovoce("experiments", "list", "--workspace", workspace, "--json").stdout
-    assert "promote" in found
+    assert '"challenger": 2' in found
+    assert '"verdict": "promote"' in registry.version("stay", 2).said["evidence"], "as it was when it was decided"
     assert "promoted" in sottovoce("watch", config, "--workspace", workspace, "--log").stdout
 
 
