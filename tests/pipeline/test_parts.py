@@ -120,7 +120,7 @@ def test_a_cohort_of_strangers_is_none(tmp_path: Path, dataset: Path, monkeypatc
     names = sorted(federation.homes)
     shows_the_keys_of(federation, monkeypatch, dict(zip(names, [*names[1:], names[0]], strict=True)))
     with pytest.raises(
-        CohortTooSmall, match=r"joining again: 0 of 6 .* east \(it shows other keys than at its enrolment\)"
+        CohortTooSmall, match=r"joining again: 0 of 6 .* \(each alike; it shows other keys than at its enrolment\)"
     ):
         federation.work(Part(RUN, "validation"))
     assert {kind for _, kind in federation.grid.sent} == {"query.join"}

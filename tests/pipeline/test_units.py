@@ -13,7 +13,7 @@ from pipeline.language.config import Config
 from pipeline.language.packing import pack, unpack
 from pipeline.language.protocol import TrainRequest
 from privacy.accounting import epsilon_of
-from privacy.errors import CohortTooSmall
+from privacy.errors import BudgetExhausted, CohortTooSmall
 from privacy.population import EVERYONE
 from tests.support import Federation, configured, fails
 
@@ -189,7 +189,7 @@ def test_personal_layers_go_on_from_where_the_client_left_them(tmp_path: Path, d
 
 def test_a_client_level_run_is_affordable_with_its_evaluation_or_not_at_all(tmp_path: Path, dataset: Path) -> None:
     federation = Federation(tmp_path, private(dataset, simulation__lifetime_epsilon=5.9))
-    with pytest.raises(CohortTooSmall, match=r"the policy allows 5\.90"):
+    with pytest.raises(BudgetExhausted, match=r"the policy allows 5\.90"):
         federation.run()
     assert federation.charges() == {}
 
@@ -215,7 +215,7 @@ def test_a_ledger_restored_with_its_head_is_noticed_by_who_saw_it(federation: Fe
 
 def test_a_budget_that_is_too_small_names_an_epsilon_that_would_do(federation: Federation, dataset: Path) -> None:
     federation.run()
-    with pytest.raises(CohortTooSmall, match=r"Lower privacy\.epsilon to (1[5-9]\.?\d?)") as caught:
+    with pytest.raises(BudgetExhausted, match=r"Lower privacy\.epsilon to (1[5-9]\.?\d?)") as caught:
         federation.run(configured(dataset, training__seed=1, privacy__epsilon=19.5))
     epsilon = float(str(caught.value).split("privacy.epsilon to ")[1].split(",")[0])
     federation.run(configured(dataset, training__seed=1, privacy__epsilon=epsilon))
