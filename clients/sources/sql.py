@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from clients.sources.source import Source
+from pipeline.host.databases import named_database
 from privacy.errors import ContractViolated, SourceMissing
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Sql(Source):
     @field_validator("url")
     @classmethod
     def _url(cls, url: str) -> str:
-        return url_of(url)
+        return named_database(url, "reader", "policy")
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -116,20 +117,6 @@ class Connected:
         from sqlalchemy.engine import make_url
 
         return make_url(self._url).render_as_string(hide_password=True)
-
-
-def url_of(url: str) -> str:
-    """Raises ValueError for what is no URL of a database, or holds a password."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        found = make_url(url)
-    except ArgumentError:
-        raise ValueError("not a URL of a database; such as postgresql+psycopg://reader@host/db") from None
-    if found.password:
-        raise ValueError("a password has no place in a policy: let PGPASSFILE or PGPASSWORD have it")
-    return url
 
 
 def _cells(cells: Any) -> Any:

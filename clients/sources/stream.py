@@ -11,7 +11,8 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from clients.sources.source import Source
-from clients.sources.sql import Connected, url_of
+from clients.sources.sql import Connected
+from pipeline.host.databases import named_database
 from privacy.errors import ContractViolated, SourceMissing
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Stream(Source):
     @field_validator("url")
     @classmethod
     def _url(cls, url: str) -> str:
-        return url_of(url)
+        return named_database(url, "reader", "policy")
 
     def read(self) -> pd.DataFrame:
         """Raises SourceMissing, ContractViolated."""

@@ -7,6 +7,7 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
+from pipeline.host.databases import named_database
 from pipeline.kinds import Frozen
 
 
@@ -27,17 +28,7 @@ class FeedbackConfig(Frozen):
     @field_validator("store")
     @classmethod
     def _without_password(cls, store: str) -> str:
-        if "://" in store:
-            from sqlalchemy.engine import make_url
-            from sqlalchemy.exc import ArgumentError
-
-            try:
-                found = make_url(store)
-            except ArgumentError:
-                raise ValueError("not a URL of a database; such as postgresql+psycopg://writer@host/db") from None
-            if found.password:
-                raise ValueError("a password has no place in a configuration: let PGPASSFILE or PGPASSWORD have it")
-        return store
+        return named_database(store, "writer", "configuration") if "://" in store else store
 
     def url(self, root: Path) -> str:
         """root: of the workspace."""
