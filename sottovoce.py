@@ -22,7 +22,9 @@ import typer
 
 import clients.budget_cli
 import clients.node.cli
+import pipeline.audit_cli
 import pipeline.cli
+import pipeline.export_cli
 import server.coordinator.cli
 import server.evidence.cli
 import server.models_cli
@@ -87,6 +89,8 @@ for _room in (
     clients.node.cli,
     clients.budget_cli,
     pipeline.cli,
+    pipeline.audit_cli,
+    pipeline.export_cli,
 ):
     _room.register(app)
 

@@ -116,8 +116,8 @@ def _alone(config: Config, splits: list[tuple[Split, Split]], seed: int) -> floa
     """Mean ROC-AUC, over all held-out rows, of models that each client trains by itself under the same privacy."""
     import torch
 
-    from clients.planning import Spending
     from pipeline.language.lines import Lines
+    from pipeline.language.spending import Spending
     from privacy.dpsgd import Optimisation, train_round
     from privacy.noise import SecureNoise
     from privacy.parameters import flat

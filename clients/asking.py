@@ -10,9 +10,9 @@ from typing import TypeVar
 import numpy as np
 
 from clients.execution import ExecutionState, sealed_once
-from clients.planning import Spending
 from clients.release import Vector, into_sum
 from pipeline.language.protocol import Attempt, Purpose
+from pipeline.language.spending import Spending
 from pipeline.learning.queries.query import Query
 from privacy.accounting import Release
 from privacy.budget import Line

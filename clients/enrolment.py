@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from clients.home import Home
-from clients.planning import Spending, training_rows
 from pipeline.host.code import code_digest
 from pipeline.language.packing import Blobs
 from pipeline.language.protocol import Action, AskedSpending, JoinReply, JoinRequest, own_version
+from pipeline.language.spending import Spending, training_rows
 from privacy.errors import PrivacyError, VersionMismatch
 
 ANSWERED_BY = {

@@ -9,11 +9,11 @@ from __future__ import annotations
 from clients.asking import Asked, answer
 from clients.execution import ExecutionState, blob
 from clients.home import Home
-from clients.planning import Spending, by_person, training_rows
 from clients.preprocessing import find_features
 from pipeline.language.lines import evaluation_line
 from pipeline.language.packing import Blobs, weights_from
 from pipeline.language.protocol import CountsReply, EvaluateRequest
+from pipeline.language.spending import Spending, by_person, training_rows
 from pipeline.learning.models.net import Weights
 from pipeline.learning.queries.query import Rows
 from privacy.errors import ProtocolError

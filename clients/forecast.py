@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from clients.planning import Spending
 from pipeline.language.config import Config
 from pipeline.language.lines import READ, Lines
 from pipeline.language.noise import SumTerms
 from pipeline.language.settings.privacy import ClientPrivacy
+from pipeline.language.spending import Spending
 from privacy.accounting import Release, epsilon_of
 from privacy.errors import PlanInvalid
 from privacy.plan import DPPlan

@@ -12,10 +12,10 @@ from clients.asking import Asked, answer
 from clients.execution import ExecutionState
 from clients.home import Home
 from clients.ingestion import PLACE, basis_of_snapshot, load_snapshot
-from clients.planning import Spending, by_person, training_rows
 from pipeline.language.lines import statistics_line
 from pipeline.language.packing import Blobs
 from pipeline.language.protocol import CountsReply, StatisticsRequest
+from pipeline.language.spending import Spending, by_person, training_rows
 from pipeline.learning.queries.query import Rows
 from privacy.errors import ProtocolError
 from privacy.noise import Integers, SecureNoise

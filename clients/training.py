@@ -15,13 +15,15 @@ import torch
 
 from clients.execution import ExecutionState, GlobalModel, blob, sealed_once
 from clients.home import Home
-from clients.planning import Spending, training_rows
 from clients.preprocessing import Split, find_features
 from clients.release import Vector, into_sum
 from pipeline.language.lines import Lines, training_line
 from pipeline.language.packing import Blobs, weights_from
 from pipeline.language.protocol import TrainReply, TrainRequest
+from pipeline.language.spending import Spending, training_rows
 from pipeline.learning.models.net import PROBED, Net, Weights
+from pipeline.learning.tasks.task import Task
+from privacy.conformance import conform
 from privacy.dpsgd import Optimisation, train_round
 from privacy.errors import KindDiffers, ProtocolError
 from privacy.noise import SecureNoise
@@ -69,8 +71,8 @@ def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[T
     def prepare() -> None:
         if request.round > plan.rounds:
             raise ProtocolError(f"round {request.round} of {plan.rounds}", travels=True)
-        if fixed is None and not net.checked:
-            probe(net.module(before.weights), torch.from_numpy(net.examples(PROBED)), request.spec.task.outputs)
+        if fixed is None:
+            _try(net, before.weights, request.spec.task, plan)
 
     def make(_: None) -> Words:
         if fixed is None:
@@ -92,6 +94,16 @@ def settings_of(request: TrainRequest) -> str:
     fixed = request.model_dump_json(exclude={"round", "attempt", "sums", "seen", "lines"})
     lines = Lines(lines=request.lines).narrowed("training").model_dump_json()
     return hashlib.sha256(f"{fixed} {lines}".encode()).hexdigest()
+
+
+def _try(net: Net, weights: Weights, task: Task, plan: DPPlan) -> None:
+    """Raise PlanInvalid or PathBroken unless the model can be trained here as it is accounted for."""
+    module, examples = net.module(weights), torch.from_numpy(net.examples(PROBED))
+    if not net.checked:
+        probe(module, examples, task.outputs)
+    if plan.unit in ("record", "subject"):
+        targets = torch.from_numpy(task.outcomes(np.linspace(0.0, 0.999, PROBED)))
+        conform(module, task.losses, plan, examples, targets)
 
 
 def _permit_parts(net: Net, request: TrainRequest) -> None:

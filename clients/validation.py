@@ -18,12 +18,12 @@ import numpy as np
 from clients.grading import CheckCounts, graded
 from clients.home import Home
 from clients.ingestion import PLACE, basis_of_snapshot, load_snapshot
-from clients.planning import Spending, by_person, training_rows
 from clients.release import by_itself
 from pipeline.host.files import read_json, write_atomically
 from pipeline.language.lines import validation_line
 from pipeline.language.packing import Blobs
 from pipeline.language.protocol import ValidateReply, ValidateRequest
+from pipeline.language.spending import Spending, by_person, training_rows
 from pipeline.learning.columns.bounded import CELLS
 from pipeline.learning.columns.column import Column
 from pipeline.learning.contract import DataContract

@@ -22,6 +22,10 @@ Until = Annotated[
     str | None,
     typer.Option(metavar="STAGE", help="Run this stage and what it needs, then end; budget: only ask who could pay."),
 ]
+Expect = Annotated[
+    str | None,
+    typer.Option(metavar="DIGEST", help="Refuse a file that says something else than when this was exported."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 ERROR = 160

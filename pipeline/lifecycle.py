@@ -17,6 +17,7 @@ from pipeline.federation.clients import Admitted, Clients
 from pipeline.kinds import INSTALLED
 from pipeline.language.config import Config
 from pipeline.language.lines import Lines
+from pipeline.stages.audit import audit
 from pipeline.stages.blessing import blessing
 from pipeline.stages.deployment import deployment
 from pipeline.stages.design import design
@@ -28,7 +29,15 @@ from pipeline.stages.registration import registration
 from pipeline.stages.statistics import statistics
 from pipeline.stages.training import training
 from pipeline.stages.validation import validation
-from pipeline.stages.values import Deployment, EvaluationReport, ModelVersion, TrainedModel, ValidationReport, Verdict
+from pipeline.stages.values import (
+    AuditReport,
+    Deployment,
+    EvaluationReport,
+    ModelVersion,
+    TrainedModel,
+    ValidationReport,
+    Verdict,
+)
 from pipeline.store.artifacts import ArtifactStore
 from pipeline.store.heads import Heads
 from pipeline.store.journal import Journal
@@ -42,6 +51,7 @@ FREE = {
     "validation": "- nothing is asked",
     "statistics": "- nothing is asked",
     "preprocessing": "- bounds are declared",
+    "audit": "- nobody's data is read",
 }
 """What is said of a stage that the budget has no line of."""
 
@@ -59,6 +69,7 @@ class Outcome:
     validation: ValidationReport
     model: TrainedModel
     evaluation: EvaluationReport
+    audit: AuditReport
     verdict: Verdict
     version: ModelVersion
     deployment: Deployment
@@ -76,6 +87,7 @@ def lifecycle_dag() -> Dag:
             preprocessing,
             training,
             evaluation,
+            audit,
             blessing,
             registration,
             deployment,
@@ -175,6 +187,7 @@ def run_lifecycle(
         validation=value("validation_report", ValidationReport),
         model=value("trained_model", TrainedModel),
         evaluation=value("evaluation_report", EvaluationReport),
+        audit=value("audit_report", AuditReport),
         verdict=value("verdict", Verdict),
         version=value("model_version", ModelVersion),
         deployment=value("deployment", Deployment),

@@ -5,13 +5,13 @@
     |-- DataError (3)           SourceMissing  ColumnMissing  ContractViolated  ContractRefused  TooFewRows
     |                           ForbiddenColumn  SourceChanged
     |-- PrivacyError (4)        PlanInvalid  BudgetExhausted  ReplayRefused  SumRejected  SecretExposed  ActionForbidden
-    |   |                       KeyMismatch  ClientUnknown  KindNotAllowed
+    |   |                       KeyMismatch  ClientUnknown  KindNotAllowed  ClaimRefuted  PathBroken
     |   `-- LedgerError         LedgerMissing  LedgerCorrupt  LedgerRolledBack  LedgerNewer
     |-- FederationError (5)     CohortTooSmall  ProtocolError  VersionMismatch  RevealDisagreement
     |                           RoundLost  ClientFailed
     |-- EngineError (6)         GraphInvalid  StageFailed  StageTimeout  EngineUnavailable
     |-- StorageError (7)        StorageFull  AccessDenied  ArtifactMissing  ArtifactCorrupt  NotFound
-    |                           StorageNewer
+    |                           StorageNewer  CatalogueUnavailable
     |-- WorkspaceBusy (8)
     `-- ServingError (9)        PortInUse  NoChampion  VersionRefused
 
@@ -119,6 +119,14 @@ class PrivacyError(SottovoceError):
 
 class PlanInvalid(PrivacyError):
     headline = "the privacy plan is not possible"
+
+
+class ClaimRefuted(PrivacyError):
+    headline = "an audit has refuted what is promised"
+
+
+class PathBroken(PrivacyError):
+    headline = "the training path does not do what its accounting assumes"
 
 
 class BudgetExhausted(PrivacyError):
@@ -246,6 +254,10 @@ class ArtifactCorrupt(StorageError):
 
 class StorageNewer(StorageError):
     headline = "a store was written by a newer version"
+
+
+class CatalogueUnavailable(StorageError):
+    headline = "a catalogue did not take the lineage"
 
 
 class NotFound(StorageError):

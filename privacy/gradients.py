@@ -7,6 +7,7 @@ way does not see, it gets wrong there, and the next one is tried.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
@@ -121,7 +122,9 @@ class Hooked:
 
     def clipped_sum(self, features: torch.Tensor, targets: torch.Tensor, losses: Losses) -> None:
         try:
-            losses(self._wrapped(features), targets).sum().backward()  # type: ignore[no-untyped-call]
+            with warnings.catch_warnings():  # a first layer that reads whole numbers has no gradient to hand on
+                warnings.filterwarnings("ignore", message="Full backward hook is firing")
+                losses(self._wrapped(features), targets).sum().backward()  # type: ignore[no-untyped-call]
             trained = trained_parameters(self._model)
             samples: list[torch.Tensor | None] = [getattr(p, "grad_sample", None) for p in trained]
             _clip_and_add(trained, samples, self._clipping_norm)

@@ -89,11 +89,7 @@ class Holder:
         Rounding counts towards the norm, and the noise is a whole number of levels: the sensitivity of the sum holds
         exactly. Raises PlanInvalid.
         """
-        dither = statement.dither_key(self._group.master, self._name)
-        quantiser = Quantiser(shares.bound, self._layout)
-        kept = quantiser.within(clipped(update, shares.clipping_norm), dither, shares.clipping_norm)
-        noise = source.discrete_gaussian(shares.deviation / quantiser.resolution, len(update))
-        return quantiser.encode(np.append(kept, shares.bound), dither, np.append(noise, 0))
+        return noised_share(update, shares, self._layout, statement.dither_key(self._group.master, self._name), source)
 
     def open_values(
         self, total: bytes, statement: Statement, clients: Sequence[str], count: int, bound: float
@@ -157,3 +153,11 @@ class Adder:
         if not self.clients:
             raise SumRejected("nothing was added")
         return self._form.header("total") + self._sum.total()
+
+
+def noised_share(update: Floats, shares: NoiseShares, layout: Layout, dither: bytes, source: SecureNoise) -> Words:
+    """What `Holder.noised` says of an update. Raises PlanInvalid."""
+    quantiser = Quantiser(shares.bound, layout)
+    kept = quantiser.within(clipped(update, shares.clipping_norm), dither, shares.clipping_norm)
+    noise = source.discrete_gaussian(shares.deviation / quantiser.resolution, len(update))
+    return quantiser.encode(np.append(kept, shares.bound), dither, np.append(noise, 0))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli import RunName, Until
+from pipeline.cli import Expect, RunName, Until
 
 if TYPE_CHECKING:
     from pipeline.language.config import Config
@@ -29,6 +29,7 @@ def simulate(
     ] = None,
     run: RunName = None,
     until: Until = None,
+    expect: Expect = None,
     ask: Annotated[
         bool, typer.Option("--ask", help="Serve the champion for a moment and ask it one question.")
     ] = False,
@@ -46,14 +47,14 @@ def simulate(
     if ask and until:
         raise ConfigError("--ask asks the champion at the end of a run, --until ends before", remedy="Leave out one.")
     if resume:
-        if overrides or config != DEFAULT_CONFIG:
+        if overrides or expect or config != DEFAULT_CONFIG:
             raise ConfigError(
                 "--resume takes the configuration of the run, and no other",
-                remedy="Leave out CONFIG and --set; or leave out --resume: what did not change is not run again.",
+                remedy="Leave out CONFIG, --set and --expect; or --resume: what did not change is not run again.",
             )
         settings = Workspace.existing(workspace or DEFAULT).recorded_config(resume)
     else:
-        settings = load_config(config, overrides or [])
+        settings = load_config(config, overrides or [], expect)
     space = Workspace(workspace or DEFAULT, settings.storage)
     quiet_environment()
     with space.locked():

@@ -34,7 +34,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "privacy/sums.py": ("tests/privacy/test_sums.py", "tests/privacy/test_shares.py"),
     "privacy/group.py": ("tests/privacy/test_group.py",),
     "privacy/quantise.py": ("tests/privacy/test_quantise.py", "tests/privacy/test_shares.py"),
-    "clients/planning.py": ("tests/clients/test_planning.py", "tests/adversary/test_owner.py"),
+    "pipeline/language/spending.py": ("tests/pipeline/language/test_spending.py", "tests/adversary/test_owner.py"),
     "clients/release.py": (
         "tests/clients/test_evaluation.py",
         "tests/clients/test_training.py",

@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.kinds import Frozen
+from pipeline.language.settings.audit import AuditConfig
 from pipeline.language.settings.encryption import EncryptionConfig
 from pipeline.language.settings.evaluation import EvaluationConfig
 from pipeline.language.settings.federation import FederationConfig
@@ -39,6 +40,7 @@ class Config(Frozen):
     model: Model = Field(default_factory=lambda: Model.of({}), description="The model.")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="Federated training.")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="Evaluation.")
+    audit: AuditConfig = Field(default_factory=AuditConfig, description="An attack on what is promised.")
     registration: RegistrationConfig = Field(default_factory=RegistrationConfig, description="Promotion of versions.")
     serving: ServingConfig = Field(default_factory=ServingConfig, description="The endpoint.")
     watch: WatchConfig = Field(default_factory=WatchConfig, description="Runs that begin by themselves.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import re
 import types
 from collections.abc import Iterator, Sequence
@@ -26,12 +28,29 @@ _KINDS = ("record", "subject", "client", "average", "momentum", "adam")
 """Tags that pydantic puts into the place of an error and that nobody wrote into the file."""
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """The configuration in `path` with `a.b=c` overrides applied. Raises ConfigError, ConfigUnknownKey."""
+def load_config(path: Path, overrides: Sequence[str] = (), expect: str | None = None) -> Config:
+    """The configuration in `path` with `a.b=c` overrides applied.
+
+    expect: digest of what the file has to say; None: whatever. Raises ConfigError, ConfigUnknownKey.
+    """
     tree = read_yaml(path)
+    if expect is not None and (found := _digest(tree)) != expect:
+        raise ConfigError(
+            f"{path.name} has changed: its settings have the digest {found[:12]}, expected was {expect[:12]}",
+            remedy="Export it again: what was exported runs the configuration that it was exported with.",
+        )
     for override in overrides:
         _override(tree, override)
     return parse(Config, with_own_code(tree, path.parent), path.name)
+
+
+def settings_digest(path: Path) -> str:
+    """Of what the file says, comments and layout apart: 64 hex digits. Raises ConfigError."""
+    return _digest(read_yaml(path))
+
+
+def _digest(tree: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def with_own_code(tree: Any, folder: Path) -> Any:

@@ -44,6 +44,7 @@ class Report(Frozen):
     clients: int = Field(description="Whose held-out rows it was evaluated on.")
     sums: int = Field(description="How many the coordinator saw.")
     privacy: PrivacyStatement
+    audit: str | None = Field(None, description="What an attack on the promise has shown; null: none was asked for.")
     epsilon: dict[ClientName, ClientEpsilon]
     workspace: str
     files: str
@@ -69,6 +70,7 @@ class Report(Frozen):
             sums=sum(line.purpose in ("statistics", "evaluation") for line in outcome.version.privacy.lines)
             + sum(1 for clients in outcome.model.rounds.values() if clients),
             privacy=outcome.version.privacy,
+            audit=outcome.audit.text if outcome.audit.unit else None,
             epsilon={
                 client: ClientEpsilon(
                     training=outcome.model.spent.get(client),
@@ -99,6 +101,8 @@ def print_report(report: Report, console: Console) -> None:
     told = "  ".join(f"{metric} {_figure(report.metrics[metric])}" for metric in others)
     console.print(f"  {told}   on the held-out rows of {report.clients} clients")
     console.print(f"  Privacy: {report.privacy.text}")
+    if report.audit:
+        console.print(f"  Audit: {report.audit}")
     for client, spent in report.epsilon.items():
         if spent.evaluation is None and spent.lifetime is None and spent.training is not None:
             console.print(f"    {client:24} training {_epsilon(spent.training)}, took no part in the evaluation")

@@ -16,7 +16,7 @@ from pipeline.language.settings.privacy import Privacy
 from pipeline.language.settings.registration import RegistrationConfig
 from pipeline.learning.contract import DataContract
 from pipeline.learning.tasks.task import Task
-from pipeline.stages.values import EvaluationReport, Verdict
+from pipeline.stages.values import AuditReport, EvaluationReport, Verdict
 from pipeline.store.registry import Registered, Registry
 from privacy.errors import VersionRefused
 
@@ -28,6 +28,7 @@ PROTECTIVE = ("none", "record", "subject", "client")
 def blessing(
     registry: Registry,
     evaluation_report: EvaluationReport,
+    audit_report: AuditReport,
     data: DataContract,
     privacy: Privacy,
     name: str,
@@ -42,6 +43,8 @@ def blessing(
             reasons += _worse(evaluation_report, rival, task, registration)
     if champion and not registration.weaker_privacy:
         reasons += _weaker(privacy, champion)
+    if audit_report.refuted:
+        reasons.append(audit_report.text)
     return Verdict(
         blessed=not reasons,
         reasons=tuple(reasons),

@@ -16,6 +16,7 @@ from pipeline.language.settings.training import TrainingConfig
 from pipeline.learning.contract import DataContract
 from pipeline.learning.models.model import Model
 from pipeline.stages.values import (
+    AuditReport,
     Cohort,
     EvaluationReport,
     FeatureSet,
@@ -39,6 +40,7 @@ def registration(
     statistics_report: StatisticsReport,
     trained_model: TrainedModel,
     evaluation_report: EvaluationReport,
+    audit_report: AuditReport,
     data: DataContract,
     privacy: Privacy,
     encryption: EncryptionConfig,
@@ -70,6 +72,8 @@ def registration(
         "privacy.json": statement.model_dump_json(indent=1).encode(),
         "lineage.json": json.dumps(lineage, indent=1, sort_keys=True).encode(),
     }
+    if audit_report.unit is not None:
+        files["audit.json"] = audit_report.model_dump_json(indent=1).encode()
     if statistics_report.question is not None:
         files["statistics.json"] = statistics_report.model_dump_json(indent=1).encode()
     compared = {metric: report.metrics[metric] for metric in spec.task.measures}

@@ -129,6 +129,68 @@ class EvaluationReport(Frozen):
     lifetime: dict[ClientName, float | None] = Field(description="Epsilon of each client's ledger afterwards.")
 
 
+class Guessed(Frozen):
+    """One guesser about canaries."""
+
+    canaries: int
+    guesses: int = Field(description="How many were made: decided before anything was seen.")
+    right: int
+    shown: float = Field(description="The true epsilon is at least so large, with the confidence of the audit.")
+
+
+class MembershipAttack(Frozen):
+    """How well the likelihood ratio attack tells which records a replica was trained on."""
+
+    shadows: int
+    records: int
+    auc: float = Field(description="Area under the attacker's ROC curve; 0.5 by chance.")
+    auc_error: float = Field(description="One standard error.")
+    found: float = Field(description="Of the members, at a false positive rate of 1 %.")
+    found_error: float
+
+
+class AuditReport(Frozen):
+    """What was claimed, and what the attacks on a replica of the job have shown."""
+
+    unit: Unit | None = Field(None, description="What is protected; null: no audit was asked for.")
+    claim: float | None = Field(None, description="Epsilon that is claimed of what was attacked; null: none is.")
+    delta: float = 0.0
+    releases: str = Field("", description="What was attacked.")
+    plan: str = Field("", description="How the replica was trained.")
+    confidence: float = 0.0
+    guesses: tuple[Guessed, ...] = ()
+    ceiling: float | None = Field(None, description="What so many canaries can show at most.")
+    membership: MembershipAttack | None = None
+
+    @property
+    def shown(self) -> float:
+        """The largest epsilon that was shown."""
+        return max((one.shown for one in self.guesses), default=0.0)
+
+    @property
+    def refuted(self) -> bool:
+        return self.claim is not None and self.shown > self.claim
+
+    @property
+    def verdict(self) -> str:
+        if self.unit is None:
+            return "NOT AUDITED"
+        if self.claim is None:
+            return "NOTHING IS CLAIMED"
+        return "REFUTED" if self.refuted else "NOT REFUTED"
+
+    @property
+    def text(self) -> str:
+        """One line of it."""
+        if self.claim is None:
+            return self.verdict
+        sure = f"{100 * self.confidence:g} % confidence"
+        told = f"epsilon {self.claim:.2f} of {self.releases} is claimed, {self.shown:.2f} was shown ({sure}"
+        limit = f"; {self.ceiling:.1f} is the most that could be)" if self.ceiling is not None else ")"
+        few = self.ceiling is not None and self.ceiling <= self.claim
+        return f"{self.verdict}: {told}{limit}{': too few canaries to refute it' if few else ''}"
+
+
 class Verdict(Frozen):
     """Whether a model may become champion."""
 

@@ -52,6 +52,10 @@ class ArtifactStore:
     def has(self, digest: Digest) -> bool:
         return bool(self._fs.exists(self.location(digest)))
 
+    def uri(self, digest: Digest) -> str:
+        """The same, with the name of its file system."""
+        return str(self._fs.unstrip_protocol(self.location(digest)))
+
     def location(self, digest: Digest) -> str:
         """Where the bytes of `digest` are."""
         return f"{self._root}/{digest[:2]}/{digest}"

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import RunName, Until, runs_app
+from pipeline.cli import Expect, RunName, Until, runs_app
 
 HomeArgument = Annotated[Path, typer.Argument(help="The coordinator's home.")]
 HomeOption = Annotated[Path, typer.Option("--home", help="The coordinator's home.")]
@@ -142,6 +142,7 @@ def run(
     ] = None,
     name: RunName = None,
     until: Until = None,
+    expect: Expect = None,
     home: HomeOption = DEFAULT,
     as_json: AsJson = False,
 ) -> None:
@@ -159,8 +160,8 @@ def run(
 
     found = CoordinatorHome(home)
     if config and not resume:
-        settings = load_config(config, overrides or [])
-    elif resume and not config and not overrides:
+        settings = load_config(config, overrides or [], expect)
+    elif resume and not config and not overrides and not expect:
         settings = Runs(found).config(resume)
     else:
         raise ConfigError(

@@ -14,7 +14,7 @@ from pipeline.language.settings.registration import RegistrationConfig
 from pipeline.learning.queries.scores import Scores
 from pipeline.stages.blessing import blessing
 from pipeline.stages.registration import privacy_statement
-from pipeline.stages.values import EvaluationReport, Verdict
+from pipeline.stages.values import AuditReport, EvaluationReport, Verdict
 from pipeline.store.registry import Registry
 from tests.support import configured
 
@@ -48,7 +48,7 @@ def play(registry: Registry) -> Play:
             spent={},
             lifetime={},
         )
-        verdict = blessing(registry, report, config.data, config.privacy, "stay", rules)
+        verdict = blessing(registry, report, AuditReport(), config.data, config.privacy, "stay", rules)
         statement = privacy_statement(config.privacy, EncryptionConfig(), Lines.of(config))
         files = {"n": str(next(count)).encode(), "privacy.json": statement.model_dump_json().encode()}
         made = registry.register("stay", files, scores, {}, errors)

@@ -72,6 +72,9 @@ class Binary(Task):
         groups = self.grouped(values)
         return np.where(groups == UNKNOWN, np.nan, groups).astype(np.float32)
 
+    def outcomes(self, chances: Floats) -> Matrix:
+        return (chances < 0.5).astype(np.float32)
+
     def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross-entropy."""
         from torch.nn.functional import binary_cross_entropy_with_logits

@@ -63,6 +63,9 @@ class Classes(Task):
         groups = self.grouped(values)
         return np.where(groups < len(self.classes), groups, np.nan).astype(np.float32)
 
+    def outcomes(self, chances: Floats) -> Matrix:
+        return np.floor(chances * len(self.classes)).astype(np.float32)
+
     def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross-entropy."""
         from torch.nn.functional import cross_entropy

@@ -61,6 +61,9 @@ class Regression(Task):
         inside = np.clip(raw, self.low, self.high)  # NaN stays NaN
         return ((inside - self.low) / (self.high - self.low)).astype(np.float32)
 
+    def outcomes(self, chances: Floats) -> Matrix:
+        return chances.astype(np.float32)
+
     def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         known = targets.isfinite()
         wanted, told = targets.nan_to_num(0.0), outputs.squeeze(1)

@@ -67,6 +67,10 @@ class Task(Kind):
         """float32 [rows], NaN where the outcome is unknown."""
 
     @abstractmethod
+    def outcomes(self, chances: Floats) -> Matrix:
+        """Made-up targets [rows], finite, from numbers [rows] that are uniform in [0, 1)."""
+
+    @abstractmethod
     def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Loss [rows] of each record. outputs: [rows, outputs]; targets: [rows]. 0 where the target is NaN."""
 

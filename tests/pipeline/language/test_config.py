@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from pipeline.language.config import Config
-from pipeline.language.configfile import load_config, parse
+from pipeline.language.configfile import load_config, parse, settings_digest
 from privacy.errors import ConfigError, ConfigUnknownKey
 from simulations.cli import DEFAULT_CONFIG
 from tests.support import configured, settings, write_config
@@ -86,6 +86,18 @@ def test_overrides_reach_any_depth_and_type(tmp_path: Path, dataset: Path) -> No
     for bad, told in [("x", "expected a.b=value"), ("name.x=1", "is a value"), ("a=[", "not valid YAML")]:
         with pytest.raises(ConfigError, match=told):
             load_config(path, [bad])
+
+
+def test_a_file_that_was_exported_may_change_its_comments_and_nothing_else(tmp_path: Path, dataset: Path) -> None:
+    path = tmp_path / "stay.yaml"
+    text = yaml.safe_dump(settings(dataset))
+    path.write_text(text)
+    digest = settings_digest(path)
+    path.write_text(f"# a comment\n{yaml.safe_dump(settings(dataset), sort_keys=True, indent=4)}")
+    assert load_config(path, ["training.rounds=2"], digest).training.rounds == 2
+    path.write_text(text + "name: other\n" if "name:" not in text else text.replace("name: ", "name: x"))
+    with pytest.raises(ConfigError, match="has changed"):
+        load_config(path, [], digest)
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:

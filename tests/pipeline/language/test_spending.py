@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from clients.planning import Spending, training_rows
 from pipeline.language.lines import Lines, training_line, validation_line
 from pipeline.language.noise import SumTerms
 from pipeline.language.protocol import AskedShares
 from pipeline.language.settings.privacy import ClientPrivacy, Privacy, RecordPrivacy
+from pipeline.language.spending import Spending, training_rows
 from privacy.accounting import Release, calibrate, epsilon_of
 from privacy.budget import Line
 from privacy.errors import BudgetExhausted, ProtocolError
