@@ -25,6 +25,7 @@ import clients.node.cli
 import pipeline.audit_cli
 import pipeline.cli
 import pipeline.export_cli
+import pipeline.report_cli
 import server.coordinator.cli
 import server.evidence.cli
 import server.models_cli
@@ -91,6 +92,7 @@ for _room in (
     pipeline.cli,
     pipeline.audit_cli,
     pipeline.export_cli,
+    pipeline.report_cli,
 ):
     _room.register(app)
 

@@ -111,26 +111,6 @@ def _made(space: Workspace, metadata: Metadata, run: str) -> dict[str, Any] | No
     return None
 
 
-@runs_app.command("show")
-def show_run(
-    run: Annotated[str, typer.Argument(help="Id of the run, or its beginning.")],
-    workspace: Workspaces = None,
-    as_json: AsJson = False,
-) -> None:
-    """The stages of a run: what was executed, what was reused, what it took and made."""
-    metadata = _metadata(workspace)
-    for execution, cached in metadata.executions_of(metadata.run(run).id):
-        links = metadata.links(execution=execution.id)
-        if as_json:
-            typer.echo(json.dumps({**vars(execution), "cached": cached, "links": [vars(link) for link in links]}))
-            continue
-        took = f"{execution.ended - execution.started:6.1f} s" if execution.ended else "       -"
-        state = "reused" if cached else execution.state.lower()
-        typer.echo(f"{execution.stage:14} {state:9} {took}  execution {execution.id}  {execution.error or ''}".rstrip())
-        for link in links:
-            typer.echo(f"    {link.direction.lower():6} {link.name:18} {link.artifact[:16]}")
-
-
 def stages(
     run: Annotated[str, typer.Argument(help="Id of the run (or its beginning), or its name.")],
     workspace: Workspaces = None,

@@ -20,6 +20,7 @@ from pipeline.language.configfile import load_config
 from pipeline.learning.features import FeatureSpec
 from pipeline.lifecycle import Outcome, Part, run_lifecycle
 from pipeline.reporting.console import JsonLines
+from pipeline.reporting.page.page import leave_page
 from pipeline.reporting.report import Report
 from pipeline.store.metadata import new_run
 from pipeline.store.workspace import Workspace
@@ -49,9 +50,14 @@ def main(grid: Grid, context: Context) -> None:
         with ExitStack() as held:  # the workspace, until the last word is said: who let go without one was cut off
             try:
                 held.enter_context(workspace.locked())
-                outcome = _run(config, grid, workspace, roster, lines, part)
+                try:
+                    outcome = _run(config, grid, workspace, roster, lines, part)
+                except SottovoceError:
+                    leave_page(workspace)
+                    raise
                 if outcome:
-                    lines.tell(REPORT, Report.of(outcome, workspace).model_dump(mode="json"))
+                    page = leave_page(workspace, outcome.run)
+                    lines.tell(REPORT, Report.of(outcome, workspace, page).model_dump(mode="json"))
             except SottovoceError as error:
                 lines.tell(ERROR, {"code": error.code, "cause": error.cause, "remedy": error.remedy})
                 lines.tell(END, {})

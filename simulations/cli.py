@@ -141,8 +141,10 @@ def _run(settings: Config, space: Workspace, part: Part, *, ask: bool, as_json: 
 
     from pipeline.engine.cluster import ray_engine
     from pipeline.reporting.console import showing
+    from pipeline.reporting.page.page import leave_page
     from pipeline.reporting.report import Report
     from pipeline.store.registry import Registry
+    from privacy.errors import SottovoceError
     from simulations.homes import prepare_homes
 
     prepare_homes(settings, space.clients)  # a wrong data set is known before Ray takes its seconds to start
@@ -153,11 +155,15 @@ def _run(settings: Config, space: Workspace, part: Part, *, ask: bool, as_json: 
         if not part.until:
             Registry(space.registry_url, space.models).warm()
         with showing(as_json=as_json) as progress:
-            outcome = run(settings, space, progress, part)
+            try:
+                outcome = run(settings, space, progress, part)
+            except SottovoceError:
+                leave_page(space)
+                raise
         if outcome is None:
             return
         answer = _ask(settings, outcome, endpoint.result().url) if endpoint else None
-        report = Report.of(outcome, space)
+        report = Report.of(outcome, space, leave_page(space, outcome.run))
         if as_json:
             print(json.dumps({"event": "Report", **report.model_dump(mode="json"), "answer": answer}), flush=True)
         else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.language.config import Config
 from pipeline.language.configfile import parse, read_yaml, with_own_code
 from pipeline.learning.contract import DataContract
+from pipeline.reporting.page.page import leave_page
 from pipeline.reporting.report import Report
 from pipeline.store.registry import Registered, Registry
 from pipeline.store.workspace import DEFAULT, Workspace
@@ -144,7 +145,7 @@ def simulate(
             raise ConfigError("only a part of the run was asked for")
         registry = Registry(space.registry_url, space.models)
         made = _version(registry, outcome.version.name, str(outcome.version.version))
-        return Run(outcome, Report.of(outcome, space), Model(made))
+        return Run(outcome, Report.of(outcome, space, leave_page(space, outcome.run)), Model(made))
 
 
 def load(name: str, *, workspace: str | Path = DEFAULT) -> Model:

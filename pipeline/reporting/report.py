@@ -48,9 +48,11 @@ class Report(Frozen):
     epsilon: dict[ClientName, ClientEpsilon]
     workspace: str
     files: str
+    page: str = Field("", description="The report as a page.")
 
     @classmethod
-    def of(cls, outcome: Outcome, workspace: Workspace) -> Report:
+    def of(cls, outcome: Outcome, workspace: Workspace, page: str = "") -> Report:
+        """page: where that of the run was left."""
         evaluation, verdict = outcome.evaluation, outcome.verdict
         rival = None
         if verdict.champion and verdict.champion != outcome.version.version:
@@ -81,6 +83,7 @@ class Report(Frozen):
             },
             workspace=str(workspace.root),
             files=outcome.version.folder,
+            page=page,
         )
 
 
@@ -124,6 +127,7 @@ def print_report(report: Report, console: Console) -> None:
 def print_places(report: Report, console: Console) -> None:
     """Where it is, and what to do next."""
     flag = "" if report.workspace.endswith("/sottovoce-workspace") else f" --workspace {report.workspace}"
+    console.print(f"  report     {report.page}")
     console.print(f"  files      {report.files}")
     console.print(f"  serve it   sottovoce serve{flag}")
     console.print(f"  lineage    sottovoce lineage {report.model}{flag}     runs: sottovoce runs list{flag}")

@@ -1,0 +1,1 @@
+"""The report that people look at: one self-contained HTML page a run, made from the stores alone."""
