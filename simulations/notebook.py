@@ -66,6 +66,9 @@ class Model:
 
         return ServedModel.load(self.registered)
 
+    def __repr__(self) -> str:
+        return f"<model {self.name} v{self.version}: predict(frame)>"
+
 
 @dataclass(frozen=True)
 class Run:

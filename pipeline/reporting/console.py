@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import sys
 import time
@@ -36,7 +37,7 @@ def showing(*, as_json: bool, clock: Callable[[], float] = time.time) -> Iterato
     """The progress callback that suits the output. clock: when what is shown happened."""
     if as_json:
         yield JsonLines(sys.stdout, clock)
-    elif sys.stdout.isatty() or "ipykernel" in sys.modules:
+    elif sys.stdout.isatty() or _paints():
         from rich.console import Console
 
         table = LiveTable(Console())
@@ -44,6 +45,11 @@ def showing(*, as_json: bool, clock: Callable[[], float] = time.time) -> Iterato
             yield table
     else:
         yield PlainLines(sys.stdout, clock)
+
+
+def _paints() -> bool:
+    """Whether this is a notebook that can paint a table anew; without widgets it can only add lines."""
+    return "ipykernel" in sys.modules and importlib.util.find_spec("ipywidgets") is not None
 
 
 def _budget(event: BudgetAsked) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -49,6 +50,15 @@ class Report(Frozen):
     workspace: str
     files: str
     page: str = Field("", description="The report as a page.")
+
+    def _repr_html_(self) -> str | None:
+        """In a notebook: the page itself, apart from what stands around it."""
+        if not self.page.endswith(".html") or not Path(self.page).is_file():
+            return None
+        from markupsafe import Markup
+
+        page = Path(self.page).read_text(encoding="utf-8")
+        return str(Markup('<iframe style="width:100%;height:48rem;border:0" srcdoc="{}"></iframe>').format(page))
 
     @classmethod
     def of(cls, outcome: Outcome, workspace: Workspace, page: str = "") -> Report:

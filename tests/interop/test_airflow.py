@@ -26,7 +26,7 @@ class Airflow:
 
     def __init__(self, place: Path, schedule: str = "0 2 29 2 *") -> None:
         self.place, self.workspace = place, place / "w"
-        config = lifecycle(place, training__local_epochs=40)
+        config = lifecycle(place, training__local_epochs=400)
         self.dags = place / "airflow" / "dags"
         self.dags.mkdir(parents=True)
         made = exported("airflow", config, "--workspace", self.workspace, "--schedule", schedule)

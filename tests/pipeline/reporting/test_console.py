@@ -1,7 +1,10 @@
 """What clients say never moves the operator's cursor, hides a line, or ends the live view."""
 
+import importlib.util
 import io
 import json
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from rich.console import Console
 from pipeline.engine.progress import ClientExcluded, ClientWarned, Notice, RunPlanned
 from pipeline.federation.clients import printable
 from pipeline.language.protocol import CheckOutcome, JoinReply
-from pipeline.reporting.console import LiveTable, PlainLines
+from pipeline.reporting.console import LiveTable, PlainLines, showing
 from privacy.errors import StageFailed
 from tests.support import Federation
 
@@ -78,3 +81,13 @@ def test_a_column_of_any_name_does_not_end_a_run(tmp_path: Path) -> None:
     with table:
         table(ClientWarned("east", "bounds in x[/y]: 3.0% of rows"))
     assert "x[/y]" in out.getvalue()
+
+
+@pytest.mark.parametrize("widgets", [True, False])
+def test_a_notebook_without_widgets_gets_lines_and_no_advice(widgets: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    found = importlib.util.spec_from_loader("ipywidgets", None) if widgets else None
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: found)
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    with showing(as_json=False) as progress:
+        assert isinstance(progress, LiveTable if widgets else PlainLines)
