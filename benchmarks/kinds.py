@@ -13,6 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -224,6 +225,7 @@ def hooks() -> None:
             return out
 
     losses = Classes(kind="classes", column="y", classes=("a", "b", "c")).losses
+    warnings.filterwarnings("ignore", message="Full backward hook is firing")
     print("## Modules that need Opacus' hooks, batch 128: our step over Opacus' own")
     for make, features in ((Recurrent, torch.randint(0, 200, (128, 12)).float()), (Reused, torch.rand(128, 64))):
         targets = torch.randint(0, 3, (128,)).float()

@@ -19,6 +19,9 @@ from torch import nn
 from privacy.bookkeeping import Bookkeeper, LayerReused
 from privacy.parameters import trained_parameters
 
+# A first layer that reads whole numbers has no gradient to hand on: that is what it is like.
+warnings.filterwarnings("ignore", message="Full backward hook is firing")
+
 Losses = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Outputs [rows, k] and targets [rows] to the loss of each record [rows]."""
 
@@ -103,8 +106,9 @@ def _ways(model: nn.Module, clipping_norm: float) -> Iterator[Way]:
     """Fastest first."""
     if Bookkeeper.supports(model):
         yield Bookkeeper(model, clipping_norm)
-    with suppress(Exception):
-        yield Hooked(model, clipping_norm)
+    for whole in (False, True):
+        with suppress(Exception):
+            yield Hooked(model, clipping_norm, whole=whole)
     yield Vectorised(model, clipping_norm)
 
 
@@ -115,25 +119,37 @@ def _added(a: torch.Tensor | None, b: torch.Tensor | None) -> torch.Tensor | Non
 class Hooked:
     """Opacus's gradients of each record."""
 
-    def __init__(self, model: nn.Module, clipping_norm: float) -> None:
-        """Raises what Opacus raises for layers that it does not know."""
+    def __init__(self, model: nn.Module, clipping_norm: float, *, whole: bool = False) -> None:
+        """whole: the pass goes back to every parameter, not to the first alone. Raises what Opacus raises for layers
+        that it does not know."""
         self._model, self._clipping_norm = model, clipping_norm
         self._wrapped = GradSampleModule(model, loss_reduction="sum")
+        self._trained = trained_parameters(model)
+        self._first = None if whole else self._trained[:1]
 
     def clipped_sum(self, features: torch.Tensor, targets: torch.Tensor, losses: Losses) -> None:
         try:
-            with warnings.catch_warnings():  # a first layer that reads whole numbers has no gradient to hand on
-                warnings.filterwarnings("ignore", message="Full backward hook is firing")
-                losses(self._wrapped(features), targets).sum().backward()  # type: ignore[no-untyped-call]
-            trained = trained_parameters(self._model)
-            samples: list[torch.Tensor | None] = [getattr(p, "grad_sample", None) for p in trained]
-            _clip_and_add(trained, samples, self._clipping_norm)
+            # A pass back to the first parameter shows every layer behind it its gradients, and does without the ordinary
+            # gradients of all others, which nobody wants. Where something does not lie behind it, it is not right.
+            losses(self._wrapped(features), targets).sum().backward(inputs=self._first)  # type: ignore[no-untyped-call]
+            samples: list[torch.Tensor | None] = [getattr(p, "grad_sample", None) for p in self._trained]
+            if self._first and any(each is None for each in samples):
+                raise LayerReused
+            _clip_and_add(self._trained, samples, self._clipping_norm)
         finally:
-            for p in self._model.parameters():
+            for p in self._trained:
                 p.grad_sample = None  # type: ignore[attr-defined]  # Opacus keeps it alive in cycles
 
     def close(self) -> None:
         self._wrapped.to_standard_module()
+        for p in self._model.parameters():  # what a pass that ended half-way has left: the next one would add to it
+            for name in ("grad_sample", "_current_grad_sample", "_forward_counter"):
+                if hasattr(p, name):
+                    delattr(p, name)
+        for module in self._model.modules():
+            for name in ("activations", "max_batch_len"):
+                if hasattr(module, name):
+                    delattr(module, name)
 
 
 class Vectorised:

@@ -26,7 +26,7 @@ class Airflow:
 
     def __init__(self, place: Path, schedule: str = "0 2 29 2 *") -> None:
         self.place, self.workspace = place, place / "w"
-        config = lifecycle(place, training__local_epochs=400)
+        config = lifecycle(place, training__local_epochs=1500)
         self.dags = place / "airflow" / "dags"
         self.dags.mkdir(parents=True)
         made = exported("airflow", config, "--workspace", self.workspace, "--schedule", schedule)
@@ -62,7 +62,7 @@ class Airflow:
             said, _ = process.communicate(timeout=900)
         return process.returncode, said
 
-    def until(self, true: Callable[[], bool], seconds: float = 300) -> bool:
+    def until(self, true: Callable[[], bool], seconds: float = 600) -> bool:
         """Wait for it."""
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
