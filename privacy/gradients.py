@@ -129,8 +129,8 @@ class Hooked:
 
     def clipped_sum(self, features: torch.Tensor, targets: torch.Tensor, losses: Losses) -> None:
         try:
-            # A pass back to the first parameter shows every layer behind it its gradients, and does without the ordinary
-            # gradients of all others, which nobody wants. Where something does not lie behind it, it is not right.
+            # A pass back to the first parameter shows every layer behind it its gradients, and does without the
+            # ordinary ones of all others, which nobody wants. Where something does not lie behind it, it is not right.
             losses(self._wrapped(features), targets).sum().backward(inputs=self._first)  # type: ignore[no-untyped-call]
             samples: list[torch.Tensor | None] = [getattr(p, "grad_sample", None) for p in self._trained]
             if self._first and any(each is None for each in samples):
