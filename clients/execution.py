@@ -19,10 +19,10 @@ from pydantic import TypeAdapter
 
 from clients.home import Home
 from clients.membership import Membership
-from clients.stepping import Moments, stepped
 from pipeline.host.files import read_json, write_atomically
 from pipeline.language.protocol import SumRef
 from pipeline.language.settings.training import Server
+from pipeline.language.stepping import Moments, stepped
 from pipeline.learning.models.net import Weights
 from privacy.accounting import Release
 from privacy.errors import ProtocolError, ReplayRefused, SumRejected

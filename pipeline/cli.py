@@ -132,7 +132,7 @@ def stages(
         states[execution.stage] = (
             "reused" if cached else _told(execution.state, found.state == "RUNNING" and space.busy)
         )
-    for name in lifecycle_dag().order:
+    for name in lifecycle_dag(searching="tuning" in states).order:
         state = states.get(name, "to do")
         typer.echo(json.dumps({"stage": name, "state": state}) if as_json else f"{name:14} {state}")
 

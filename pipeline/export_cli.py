@@ -124,7 +124,7 @@ def _handover(
         config=there or config.absolute(),
         place=place.absolute() if isinstance(place, Path) else place,
         digest=settings_digest(config),
-        stages=lifecycle_dag().order,
+        stages=lifecycle_dag(searching=bool(settings.tuning.space)).order,
         hours=checked_hours(hours),
     )
 

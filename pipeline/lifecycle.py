@@ -15,6 +15,7 @@ from pipeline.engine.scheduler import run as run_graph
 from pipeline.federation.affording import ask_budget
 from pipeline.federation.clients import Admitted, Clients
 from pipeline.kinds import INSTALLED
+from pipeline.language.changing import changed, check_space
 from pipeline.language.config import Config
 from pipeline.language.lines import Lines
 from pipeline.stages.audit import audit
@@ -28,6 +29,7 @@ from pipeline.stages.preprocessing import preprocessing
 from pipeline.stages.registration import registration
 from pipeline.stages.statistics import statistics
 from pipeline.stages.training import training
+from pipeline.stages.tuning import tuning
 from pipeline.stages.validation import validation
 from pipeline.stages.values import (
     AuditReport,
@@ -35,6 +37,7 @@ from pipeline.stages.values import (
     EvaluationReport,
     ModelVersion,
     TrainedModel,
+    TuningReport,
     ValidationReport,
     Verdict,
 )
@@ -52,8 +55,12 @@ FREE = {
     "statistics": "- nothing is asked",
     "preprocessing": "- bounds are declared",
     "audit": "- nobody's data is read",
+    "tuning": "- nobody's data is read",
 }
 """What is said of a stage that the budget has no line of."""
+
+SEARCH, DEPENDS = "tuning", {"tuning", "training", "audit"}
+"""The search among settings, and stages that are not run before it: they, or what they are made for, depend on them."""
 
 BUDGET = "budget"
 """Before any stage: every client is asked whether it could pay for a whole run; nothing is run, and nothing charged."""
@@ -70,13 +77,15 @@ class Outcome:
     model: TrainedModel
     evaluation: EvaluationReport
     audit: AuditReport
+    tuning: TuningReport | None
     verdict: Verdict
     version: ModelVersion
     deployment: Deployment
 
 
-def lifecycle_dag() -> Dag:
-    """The linted graph of the lifecycle."""
+def lifecycle_dag(*, searching: bool = False) -> Dag:
+    """The linted graph of the lifecycle. searching: with the search among settings, which comes before what depends on
+    them: those after it are made anew of what it has found."""
     return Dag(
         [
             design,
@@ -91,9 +100,17 @@ def lifecycle_dag() -> Dag:
             blessing,
             registration,
             deployment,
+            *([tuning] if searching else []),
         ],
         sections=[*Config.model_fields, "lines"],
-        tools={"clients": Clients, "journal": Journal, "store": ArtifactStore, "registry": Registry},
+        tools={
+            "clients": Clients,
+            "journal": Journal,
+            "store": ArtifactStore,
+            "registry": Registry,
+            "studies": str,
+            "progress": object,
+        },
     )
 
 
@@ -111,7 +128,10 @@ class Part:
         """Raise ConfigError for what would be refused later: an unknown stage, a run of another configuration."""
         if self.until == BUDGET:
             return
-        lifecycle_dag().until(self.until)
+        searching = bool(config.tuning.space)
+        lifecycle_dag(searching=searching).until(self.until)
+        if searching:
+            check_space(config)
         if self.run:
             metadata = workspace.metadata()
             try:
@@ -145,25 +165,38 @@ def run_lifecycle(
         finally:
             heads.close()
         return None
-    dag = lifecycle_dag().until(part.until)
+    searching = bool(config.tuning.space)
+    every = lifecycle_dag(searching=searching)
+    dag, before = every.until(part.until), every.until(SEARCH) if searching else None
+    if before and not DEPENDS & dag.stages.keys():
+        before = None  # nothing that is asked for depends on the settings
     metadata, heads, store = workspace.metadata(), workspace.heads(), workspace.artifacts()
     run = metadata.begin_run(config.name, config.model_dump(mode="json"), part.run)
     clients = _clients(config, grid, progress, heads, admitted)
-    lines = Lines.of(config)
-    prices = FREE | lines.prices(config.privacy)
-    context = Context(
-        run=run,
-        sections={**{name: getattr(config, name) for name in Config.model_fields}, "lines": lines},
-        tools={"clients": clients, "registry": Registry(workspace.registry_url, workspace.models)},
-        store=store,
-        metadata=metadata,
-        progress=progress,
-        prices=prices,
-    )
-    planned = [(name, dag.stages[name].place, prices.get(name, "-")) for name in dag.order]
+    tools = {
+        "clients": clients,
+        "registry": Registry(workspace.registry_url, workspace.models),
+        "studies": workspace.studies,
+        "progress": progress,
+    }
+    prices = FREE | Lines.of(config).prices(config.privacy)
+
+    def context(config: Config) -> Context:
+        sections = {**{name: getattr(config, name) for name in Config.model_fields}, "lines": Lines.of(config)}
+        return Context(run, sections, tools, store, metadata, progress, prices)
+
+    wanted = dag.stages.keys() | (before.stages.keys() if before else set())
+    planned = [(name, every.stages[name].place, prices.get(name, "-")) for name in every.order if name in wanted]
     progress(RunPlanned(run, config.name, tuple(planned)))
+    search: TuningReport | None = None
     try:
-        made = run_graph(dag, context)
+        if before:
+            digest = run_graph(before, context(config))["tuning_report"]
+            search = TuningReport.model_validate_json(store.get(digest), context=INSTALLED)
+            progress(Notice(f"tuning: {search.text}"))
+            config = changed(config, search.changes, "tuning")
+        dag = lifecycle_dag().until(part.until) if part.until != SEARCH else dag
+        made = run_graph(dag, context(config)) if part.until != SEARCH else {}
     except BaseException as error:
         metadata.end_run(run, error=str(error) or type(error).__name__)
         raise
@@ -188,6 +221,7 @@ def run_lifecycle(
         model=value("trained_model", TrainedModel),
         evaluation=value("evaluation_report", EvaluationReport),
         audit=value("audit_report", AuditReport),
+        tuning=search,
         verdict=value("verdict", Verdict),
         version=value("model_version", ModelVersion),
         deployment=value("deployment", Deployment),

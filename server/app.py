@@ -15,6 +15,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from pipeline.engine.cluster import ray_engine
+from pipeline.language.changing import changed
 from pipeline.language.config import Config
 from pipeline.language.configfile import load_config
 from pipeline.learning.features import FeatureSpec
@@ -66,7 +67,14 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def reply_bytes(config: Config, clients: int) -> int:
-    """The largest vector that a client of this run sends: its sealed update."""
+    """The largest vector that a client of this run sends: its sealed update, whatever a search may choose."""
+    wanted = [
+        changed(config, {path: value}, "tuning.space") for path, s in config.tuning.space.items() for value in s.ends
+    ]
+    return max(_reply_bytes(one, clients) for one in (config, *wanted))
+
+
+def _reply_bytes(config: Config, clients: int) -> int:
     layout = Layout.for_cohort(max(2, clients))
     spec = FeatureSpec.of(config.data)
     values = config.model.net(spec.shape, spec.task.outputs, config.training.seed).parameters + 1

@@ -61,6 +61,36 @@ def simulate(
         _run(settings, space, _part(settings, space, run, until), ask=ask, as_json=as_json)
 
 
+def tune(
+    config: Annotated[Path, typer.Argument(help="Configuration with a tuning.space.")],
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting.")] = None,
+    workspace: Annotated[Path | None, typer.Option(help="Folder of artifacts, versions and simulated clients.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Search among settings on rows that are nobody's; a run of the same configuration goes on with the winner.
+
+    It costs no budget but that of the statistics which synthetic rows are drawn from.
+    """
+    from pipeline.host.environment import quiet_environment
+    from pipeline.language.configfile import load_config
+    from pipeline.lifecycle import Part
+    from pipeline.store.workspace import DEFAULT, Workspace
+    from privacy.errors import ConfigError
+
+    settings = load_config(config, overrides or [])
+    if not settings.tuning.space:
+        raise ConfigError(
+            "the configuration searches nothing: tuning.space is empty",
+            remedy="Name settings, such as: tuning: {space: {training.learning_rate: {low: 0.05, high: 1, log: true}}}",
+        )
+    space = Workspace(workspace or DEFAULT, settings.storage)
+    part = Part(until="tuning")
+    part.check(settings, space)
+    quiet_environment()
+    with space.locked():
+        _run(settings, space, part, ask=False, as_json=as_json)
+
+
 def statistics(
     config: Annotated[Path, typer.Argument(help="Configuration; default: seven crash registries.")] = DEFAULT_CONFIG,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting.")] = None,
@@ -211,4 +241,5 @@ def _print(report: Report, answer: dict[str, object] | None) -> None:
 def register(app: typer.Typer) -> None:
     """Add this room's commands."""
     app.command()(simulate)
+    app.command()(tune)
     app.command()(statistics)

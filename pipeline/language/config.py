@@ -18,6 +18,7 @@ from pipeline.language.settings.simulation import SimulationConfig
 from pipeline.language.settings.statistics import StatisticsConfig
 from pipeline.language.settings.storage import StorageConfig
 from pipeline.language.settings.training import TrainingConfig
+from pipeline.language.settings.tuning import TuningConfig
 from pipeline.language.settings.validation import ValidationConfig
 from pipeline.language.settings.watch import WatchConfig
 from pipeline.learning.contract import DataContract
@@ -40,6 +41,7 @@ class Config(Frozen):
     model: Model = Field(default_factory=lambda: Model.of({}), description="The model.")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="Federated training.")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="Evaluation.")
+    tuning: TuningConfig = Field(default_factory=TuningConfig, description="A search among settings.")
     audit: AuditConfig = Field(default_factory=AuditConfig, description="An attack on what is promised.")
     registration: RegistrationConfig = Field(default_factory=RegistrationConfig, description="Promotion of versions.")
     serving: ServingConfig = Field(default_factory=ServingConfig, description="The endpoint.")

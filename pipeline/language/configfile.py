@@ -148,7 +148,13 @@ def _known(kind: type[BaseModel]) -> str:
 
 
 def _path(place: Sequence[str]) -> str:
-    return ".".join(part for part in place if part not in _KINDS and not part.startswith("tagged-union"))
+    """A tag stands before what is inside it; what is last is a setting, also one that is called as a tag is."""
+    last = len(place) - 1
+    return ".".join(
+        part
+        for at, part in enumerate(place)
+        if (part not in _KINDS or (at == last and part == "momentum")) and not part.startswith("tagged-union")
+    )
 
 
 def _settings(

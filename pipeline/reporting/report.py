@@ -46,6 +46,7 @@ class Report(Frozen):
     sums: int = Field(description="How many the coordinator saw.")
     privacy: PrivacyStatement
     audit: str | None = Field(None, description="What an attack on the promise has shown; null: none was asked for.")
+    tuning: str | None = Field(None, description="What the search among settings has found; null: none was asked for.")
     epsilon: dict[ClientName, ClientEpsilon]
     workspace: str
     files: str
@@ -82,6 +83,7 @@ class Report(Frozen):
             sums=sum(line.purpose in ("statistics", "evaluation") for line in outcome.version.privacy.lines)
             + sum(1 for clients in outcome.model.rounds.values() if clients),
             privacy=outcome.version.privacy,
+            tuning=outcome.tuning.text if outcome.tuning else None,
             audit=outcome.audit.text if outcome.audit.unit else None,
             epsilon={
                 client: ClientEpsilon(
@@ -114,6 +116,8 @@ def print_report(report: Report, console: Console) -> None:
     told = "  ".join(f"{metric} {_figure(report.metrics[metric])}" for metric in others)
     console.print(f"  {told}   on the held-out rows of {report.clients} clients")
     console.print(f"  Privacy: {report.privacy.text}")
+    if report.tuning:
+        console.print(f"  Tuning: {report.tuning}")
     if report.audit:
         console.print(f"  Audit: {report.audit}")
     for client, spent in report.epsilon.items():

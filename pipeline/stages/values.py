@@ -3,7 +3,7 @@ named here by digest."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -127,6 +127,45 @@ class EvaluationReport(Frozen):
     errors: dict[str, float] = Field(description="One standard error of each metric: sampling and privacy noise.")
     spent: dict[ClientName, float | None]
     lifetime: dict[ClientName, float | None] = Field(description="Epsilon of each client's ledger afterwards.")
+
+
+class Trial(Frozen):
+    """Settings that were tried."""
+
+    number: int
+    state: Literal["complete", "pruned", "failed"]
+    values: dict[str, Any] = Field(description="By the path of each setting; none: as they are.")
+    score: float | None = Field(description="The headline on rows that were held out.")
+    error: float | None = Field(description="One standard error of it.")
+    curve: tuple[float, ...] = Field((), description="The same after each round.")
+
+
+class TuningReport(Frozen):
+    """A search among settings, on rows that are nobody's."""
+
+    on: Literal["synthetic", "public"]
+    metric: str
+    rows: int
+    trials: tuple[Trial, ...]
+    best: int = Field(description="Number of the trial that won; 0: the settings as they are.")
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What the winner changes."""
+        return self.trials[self.best].values
+
+    @property
+    def text(self) -> str:
+        """One line of it."""
+        won, first = self.trials[self.best], self.trials[0]
+        told = ", ".join(f"{path} {value:.4g}" if isinstance(value, float) else f"{path} {value}"
+                         for path, value in won.values.items())  # fmt: skip
+        before = "did not come to an end" if first.score is None else f"{first.score:.4f}"
+        reached = f"reach {before}" if first.score is not None else before
+        return (
+            f"{told or 'the settings as they are'}: {self.metric} {won.score:.4f} +- {won.error or 0:.2g} on {self.on} "
+            f"rows, where the settings as they are {reached}"
+        )
 
 
 class Guessed(Frozen):

@@ -69,6 +69,11 @@ class Workspace:
         return self._url(self.storage.registry, "sqlite:///")
 
     @property
+    def studies(self) -> str:
+        """SQLAlchemy URL of the searches among settings."""
+        return f"sqlite:///{self.root / 'tuning.db'}"
+
+    @property
     def models(self) -> Path:
         """Where the files of registered versions are."""
         return self.root / "models"

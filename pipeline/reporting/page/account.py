@@ -15,6 +15,7 @@ from pipeline.stages.values import (
     ModelVersion,
     StatisticsReport,
     TrainedModel,
+    TuningReport,
     ValidationReport,
     Verdict,
 )
@@ -51,6 +52,7 @@ class Account:
     validation: ValidationReport | None
     statistics: StatisticsReport | None
     trained: TrainedModel | None
+    tuning: TuningReport | None
     evaluation: EvaluationReport | None
     audit: AuditReport | None
     verdict: Verdict | None
@@ -86,6 +88,7 @@ class Account:
             validation=value("validation_report", ValidationReport),
             statistics=value("statistics_report", StatisticsReport),
             trained=value("trained_model", TrainedModel),
+            tuning=value("tuning_report", TuningReport),
             evaluation=value("evaluation_report", EvaluationReport),
             audit=value("audit_report", AuditReport),
             verdict=value("verdict", Verdict),

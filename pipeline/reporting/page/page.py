@@ -59,6 +59,7 @@ def page(account: Account) -> str:
         figures=figures(account.evaluation) if account.evaluation else [],
         plots=[plot for plot in (_participation(account), _spent(account)) if plot],
         utility=_utility(account),
+        search=_search(account),
         durations=_durations(account),
     )
 
@@ -194,6 +195,27 @@ def _point(version: Registered, account: Account) -> tuple[int, float, float, fl
     if epsilon is None or headline not in version.metrics:
         return None
     return version.version, float(epsilon), version.metrics[headline], version.errors.get(headline, 0.0)
+
+
+def _search(account: Account) -> Markup | None:
+    """What each trial of the search reached, and the best so far."""
+    report = account.tuning
+    if report is None:
+        return None
+    known = [(trial.number, trial.score, trial.error or 0.0) for trial in report.trials if trial.score is not None]
+    if not known:
+        return None
+    number, score = [float(n) for n, _, _ in known], [s for _, s, _ in known]
+    low, high = [s - 2 * e for _, s, e in known], [s + 2 * e for _, s, e in known]
+    plot = Plot(
+        title="The search among settings",
+        said=f"{len(known)} of {len(report.trials)} trials came to their end; {report.text}.",
+        x_title="trial; 0: the settings as they are",
+        y_title=NAMES.get(report.metric, report.metric),
+        series=[Series("trials", number, score, low, high, joined=False)],
+        level=report.trials[report.best].score,
+    )
+    return drawn(plot)
 
 
 def _durations(account: Account) -> Markup | None:

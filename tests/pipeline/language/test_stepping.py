@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from clients.stepping import Moments, stepped
 from pipeline.language.settings.training import Adam, Average, Momentum, Server
+from pipeline.language.stepping import Moments, stepped
 
 
 def test_averaging_adds_the_mean() -> None:

@@ -1,0 +1,1 @@
+"""Trying settings on rows that are nobody's."""
