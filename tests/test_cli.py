@@ -136,6 +136,23 @@ def test_runs_and_lineage(finished: object, place: Path) -> None:
     assert sottovoce("runs", "list", "--workspace", place / "none").returncode == 7
 
 
+def test_runs_are_looked_at_compared_exported_and_audited(finished: object, place: Path, config: Path) -> None:
+    workspace = ("--workspace", place / "w")
+    run = sottovoce("runs", "list", *workspace).stdout.split()[0]
+    shown = sottovoce("runs", "show", run, *workspace, "--open", BROWSER="true")
+    assert (shown.returncode, shown.stdout.strip()) == (0, str(place / "w" / "runs" / run / "report.html"))
+    assert "<svg" in Path(shown.stdout.strip()).read_text()
+    done = sottovoce("compare", run, run, *workspace, "--out", place / "c.html")
+    assert done.returncode == 0, done.stderr
+    assert run in (place / "c.html").read_text()
+    done = sottovoce("export", "airflow", config, *workspace)
+    assert (done.returncode, "StageOperator" in done.stdout) == (0, True)
+    told = sottovoce("export", "openlineage", run, *workspace).stdout.splitlines()
+    assert {json.loads(line)["job"]["name"] for line in told} >= {"stay", "stay.training"}
+    done = sottovoce("audit", "--of", run, *workspace, "--json")
+    assert (done.returncode, json.loads(done.stdout)["verdict"]) == (0, "NOT REFUTED"), done.stderr
+
+
 def test_serve_answers_until_it_is_stopped(finished: object, place: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -20,6 +20,8 @@ from tests.test_parts import charged
 pytestmark = pytest.mark.interop
 
 BIN = environment("airflow")
+TRIGGER = ("dags", "trigger", "stay", "--run-id", "by-hand", "--logical-date", "2026-02-03T04:05:06+00:00")
+"""A run without a logical date is none that `tasks clear` finds."""
 
 
 class Airflow:
@@ -63,7 +65,7 @@ class Airflow:
             said, _ = process.communicate(timeout=900)
         return process.returncode, said
 
-    def until(self, true: Callable[[], bool], seconds: float = 600) -> bool:
+    def until(self, true: Callable[[], bool], seconds: float = 300) -> bool:
         """Wait for it."""
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
@@ -127,7 +129,7 @@ def test_a_task_that_is_killed_is_tried_again_and_one_that_is_cleared_runs_again
     """With the scheduler and all, as it runs at people's."""
     parts = [airflow.start(part, aside=True) for part in ("api-server", "scheduler", "dag-processor")]
     try:
-        assert airflow.until(lambda: airflow.run("dags", "trigger", airflow.name, "--run-id", "by-hand")[0] == 0)
+        assert airflow.until(lambda: airflow.run(*TRIGGER)[0] == 0)
         assert airflow.until(lambda: airflow.rounds() >= 1), airflow.states()
         (found,) = [one for one in psutil.process_iter(["cmdline"]) if airflow.trains(one)]
         os.killpg(found.pid, signal.SIGKILL)

@@ -12,6 +12,8 @@ from pipeline.language.changing import changed, check_space
 from pipeline.language.config import Config
 from pipeline.learning.features import FeatureSpec
 from pipeline.lifecycle import Part
+from pipeline.reporting.page.account import Account
+from pipeline.reporting.page.page import page
 from pipeline.stages import tuning as stage
 from pipeline.stages.values import StatisticsReport, TuningReport
 from pipeline.tuning import search as searching
@@ -218,6 +220,9 @@ def test_a_run_trains_with_what_was_found_and_charges_as_one_that_searched_nothi
     assert outcome.tuning
     assert {trial.values.get("training.rounds") for trial in outcome.tuning.trials} == {None, 2}
     assert len(outcome.model.rounds) == outcome.tuning.changes.get("training.rounds", 1)
+    told = page(Account.of(searched.workspace, outcome.run))
+    for word in ("How its settings were found", "All trials", "training.rounds", outcome.tuning.text.split(" ")[0]):
+        assert word in told
     plain = Federation(tmp_path / "p", configured(dataset, **{**QUICK, "training__rounds": len(outcome.model.rounds)}))
     assert plain.run()
     names = sorted(searched.homes)
