@@ -37,7 +37,7 @@ _SEEN = 1_000_000
 _QUIET = 1e-6
 """A noise multiplier whose lattice is so fine that it hides nothing."""
 _LOUD = (1.0, 1e4, math.inf)
-"""What the features of a record are multiplied by, to see how it is clipped."""
+"""What the loss of a record is multiplied by, to see how it is clipped."""
 _STEP = Optimisation(learning_rate=1.0, momentum=0.0)
 
 
@@ -101,21 +101,25 @@ def _noise_is_added(
 def _one_record_is_bounded(
     model: torch.nn.Module, losses: Losses, plan: DPPlan, examples: torch.Tensor, targets: torch.Tensor
 ) -> None:
-    begun, quiet = flat(model), replace(plan, noise_multiplier=_QUIET)
+    begun, quiet, count = flat(model), replace(plan, noise_multiplier=_QUIET), len(examples)
+    numbers = torch.arange(count, dtype=torch.float32)
 
-    def moved(features: torch.Tensor, seed: int = 0) -> Floats:
+    def moved(loud: float, rows: int = count, seed: int = 0) -> Floats:
+        """Of the first rows; the last of all has its loss multiplied. Which one a row is, its target says: losses may
+        be asked of any part of them."""
+        weights = torch.ones(count)
+        weights[-1] = loud
+
+        def weighed(outputs: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+            return losses(outputs, targets[which.long()]) * weights[which.long()]
+
         load_flat(model, begun)
-        return _moved(model, losses, quiet, features, targets[: len(features)], _Everybody(), seed)
+        return _moved(model, weighed, quiet, examples[:rows], numbers[:rows], _Everybody(), seed)
 
-    drops = not np.array_equal(moved(examples), moved(examples, seed=1))
+    drops = not np.array_equal(moved(1.0), moved(1.0, seed=1))
     for loud in _LOUD:
-        features = examples.clone()
-        features[-1] *= loud
-        without = features[:-1]
-        if drops:  # by chance, of as many numbers as there are rows: the record stays, and is nothing
-            without = features.clone()
-            without[-1] = math.nan
-        moves = [moved(features), moved(without)]
+        # What drops by chance draws as many numbers as there are rows: there the record stays, and is nothing.
+        moves = [moved(loud), moved(math.nan) if drops else moved(loud, count - 1)]
         far = float(np.linalg.norm(moves[0] - moves[1])) * BATCH
         rounded = float(np.linalg.norm(begun)) * 1e-6 * BATCH  # weights are float32
         if not far <= plan.clipping_norm * (1 + OFF) + rounded:
@@ -155,7 +159,7 @@ def _moved(
     persons = np.ones(len(features), dtype=np.int64) if plan.unit == "subject" else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        train_round(model, features, targets, losses, plan, _STEP, source, features[:3].nan_to_num(), persons)
+        train_round(model, features, targets, losses, plan, _STEP, source, features[:3], persons)
     return np.asarray(flat(model).astype(np.float64) - before)
 
 

@@ -25,7 +25,6 @@ from pipeline.learning.models.net import PROBED, Net
 from pipeline.learning.tasks.task import Task
 from pipeline.stages.values import AuditReport, Design, Guessed, MembershipAttack
 from privacy.accounting import epsilon_of
-from privacy.audit import guess, most, shown
 from privacy.errors import ClaimRefuted
 from privacy.plan import DPPlan
 
@@ -96,6 +95,8 @@ def _claim(plan: DPPlan) -> float:
 
 
 def _ceiling(guessed: tuple[Guessed, ...], delta: float, audit: AuditConfig) -> float | None:
+    from privacy.audit import most
+
     if not guessed:
         return None
     return most(guessed[0].canaries, delta, 1 - (1 - audit.confidence) / len(guessed))
@@ -114,6 +115,7 @@ def _told(plan: DPPlan) -> str:
 def _guessed(plan: DPPlan, net: Net, task: Task, audit: AuditConfig) -> tuple[Guessed, ...]:
     import torch
 
+    from privacy.audit import guess, shown
     from privacy.canaries import released_by_steps, released_by_sums
 
     if plan.shares:

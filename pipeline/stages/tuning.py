@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from pipeline.engine.graph import stage
@@ -20,8 +22,9 @@ from pipeline.learning.contract import DataContract
 from pipeline.learning.models.model import Model
 from pipeline.stages.values import StatisticsReport, Trial, TuningReport
 from pipeline.store.journal import Journal
-from pipeline.tuning.rows import Examples, public, synthetic
-from pipeline.tuning.search import best_of, search
+
+if TYPE_CHECKING:  # who does not search does not pay for what a search imports
+    from pipeline.tuning.rows import Examples
 
 
 @stage(produces="tuning_report", place="here", resources=None)
@@ -60,6 +63,8 @@ def tuning(
 
 def tuned(config: Config, report: StatisticsReport, studies: str, name: str, progress: Progress) -> TuningReport:
     """What the search has found. studies: SQLAlchemy URL of where it is kept, under `name`."""
+    from pipeline.tuning.search import best_of, search
+
     check_space(config)
     examples = examples_of(config, report)
 
@@ -80,6 +85,7 @@ def tuned(config: Config, report: StatisticsReport, studies: str, name: str, pro
 def examples_of(config: Config, report: StatisticsReport) -> Examples:
     """The rows that settings are tried on. Raises ConfigError where there are none."""
     from pipeline.learning.features import FeatureSpec
+    from pipeline.tuning.rows import public, synthetic
     from privacy.errors import ConfigError
 
     spec = report.fitted(FeatureSpec.of(config.data))

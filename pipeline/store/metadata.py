@@ -191,6 +191,14 @@ class Metadata:
             if db.execute(sa.select(associations).where(where)).first() is None:
                 db.execute(sa.insert(associations).values(context=run, execution=execution, cached=cached))
 
+    def maker(self, execution: str) -> str | None:
+        """Id of the run that an execution was made in."""
+        query = sa.select(associations.c.context).where(
+            (associations.c.execution == execution) & associations.c.cached.is_(False)
+        )
+        with self._engine.connect() as db:
+            return db.execute(query).scalars().first()
+
     # -- artifacts ---------------------------------------------------------------------------------------------------
     def record(self, execution: str, direction: Direction, name: str, digest: str, type: str) -> None:
         """Note an input or output; noting the same name again replaces it."""

@@ -31,8 +31,9 @@ def story(tmp_path: Path) -> Story:
     metadata.end_run(first, "the cohort is too small")
     second = metadata.begin_run("stay", {})
     metadata.associate(second, made, cached=True)
-    runs = sorted(metadata.runs(), key=lambda run: run.started)
-    found = Story.of(metadata, runs, store)
+    newest = metadata.runs()[0]
+    assert newest.id == second
+    found = Story.of(metadata, [newest], store)
     metadata.close()
     return found
 
