@@ -127,17 +127,18 @@ def test_the_stages_that_use_an_operator_run_again_and_no_other(edited: Edited) 
         "preprocessing",
         "training",
         "evaluation",
+        "audit",
         "blessing",
         "registration",
     }
     assert edited("pipeline/learning/tasks/binary.py", ">= 0.5", "> 0.5") == learns | {"enrolment"}
     assert edited("pipeline/learning/tasks/classes.py", ".argmax", ".argmin") == set(), "another task"
     assert edited("pipeline/learning/models/layered.py", "values @ matrix", "matrix @ values") == {
-        *("design", "enrolment", "training", "evaluation", "registration"),
+        *("design", "enrolment", "training", "evaluation", "audit", "registration"),
     }
     assert edited("pipeline/learning/models/conv.py", "flatten(1)", "flatten()") == set(), "another model"
     assert edited("pipeline/stages/blessing.py", "task.worse(metric", "not task.worse(metric") == {"blessing"}
-    assert edited("privacy/sums.py", " + ", " - ") == {"statistics", "training", "evaluation"}
+    assert edited("privacy/sums.py", " + ", " - ") == {"statistics", "training", "evaluation", "audit"}
     every = {"ingestion", "validation", "statistics", "preprocessing", "training", "evaluation"}
     assert edited("clients/app.py", "with home.locked():", "if home.locked():") == every
 
