@@ -72,7 +72,7 @@ def synthetic(
     import pandas as pd
 
     task = spec.task
-    if task.groups < 2 or task.declared[:1] == [] or not task.balanced:
+    if task.breaks != "categories":  # its groups are no outcomes
         raise ConfigError(
             f"no rows can be drawn for a task of kind {task.kind}", remedy="Set tuning.on to public, with a table."
         )

@@ -11,6 +11,7 @@ from pipeline.engine.progress import Event, Notice, silent
 from pipeline.language.changing import changed, check_space
 from pipeline.language.config import Config
 from pipeline.learning.features import FeatureSpec
+from pipeline.learning.tasks.task import Task
 from pipeline.lifecycle import Part
 from pipeline.reporting.page.account import Account
 from pipeline.reporting.page.page import page
@@ -98,6 +99,10 @@ def test_a_task_or_a_column_of_which_no_row_can_be_drawn_is_named(dataset: Path)
     draw = np.random.default_rng(0)
     with pytest.raises(ConfigError, match="no rows can be drawn for column age"):
         synthetic(question, np.full(question.size, 50), FeatureSpec.of(config.data), 200, draw)
+    value = {"kind": "regression", "column": "lab", "low": 0, "high": 12}
+    spec = FeatureSpec.of(config.data).model_copy(update={"task": Task.of(value)})
+    with pytest.raises(ConfigError, match="for a task of kind regression"):
+        synthetic(question, np.full(question.size, 50), spec, 200, draw)
     with pytest.raises(ConfigError, match="pays for none"):
         stage.examples_of(configured(dataset), StatisticsReport())
 
