@@ -125,7 +125,9 @@ def _alone(config: Config, splits: list[tuple[Split, Split]], seed: int) -> floa
     everywhere = _joined([held_out for _, held_out in splits])
     net, found = _net(config, seed), []
     for training, _ in splits:
-        plan = Spending(config.privacy, Lines.of(config).lines, len(training.targets)).plan(config.training)
+        plan = Spending(config.privacy, Lines.of(config).lines, len(training.targets)).plan(
+            config.training, config.model
+        )
         module = net.module(net.initial())
         for number in range(config.training.rounds):
             elapsed = number / config.training.rounds

@@ -77,7 +77,7 @@ def handler_of(action: Action) -> tuple[type[BaseModel], Handler]:
 
             return protocol.PreprocessRequest, preprocess
         case Action.TRAIN:
-            from clients.training import train
+            from clients.rounds import train
 
             return protocol.TrainRequest, train
         case Action.EVALUATE:

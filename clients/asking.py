@@ -13,11 +13,11 @@ from clients.execution import ExecutionState, sealed_once
 from clients.release import Vector, into_sum
 from pipeline.language.protocol import Attempt, Purpose
 from pipeline.language.spending import Spending
-from pipeline.learning.queries.query import Query
 from privacy.accounting import Release
 from privacy.budget import Line
 from privacy.noise import Integers, SecureNoise
 from privacy.population import EVERYONE, Charge, Population
+from privacy.shares import NoiseShares
 from privacy.statement import agreed
 from privacy.stream import Words
 
@@ -32,16 +32,21 @@ change at most."""
 class Asked:
     """A question, for one sum.
 
-    line: of the budget it is paid from. basis: what all clients of the sum must have agreed upon. population: whose
-    records it is about.
+    norm: L2 norm of what one record adds to the answer, at most. line: of the budget it is paid from. basis: what all
+    clients of the sum must have agreed upon. population: whose records it is about. round: which of the line's sums.
+    release: of that sum; None: all that the line releases. rows: where a client is protected, what its answer is
+    divided by before it counts as one.
     """
 
     purpose: Purpose
-    query: Query
+    norm: float
     line: Line
     basis: str
     attempt: Attempt
     population: Population
+    round: int = 1
+    release: Release | None = None
+    rows: int | None = None
 
 
 def answer(
@@ -58,44 +63,59 @@ def answer(
     Raises BudgetExhausted, PlanInvalid, CohortTooSmall, RoundLost, ProtocolError, and what `prepare` raises.
     """
     spending.demand(asked.line)
-    release, shares = spending.release(asked.line.purpose), spending.noise
+    purpose, levels = asked.line.purpose, spending.levels(asked.line.purpose, asked.norm)
+    release = asked.release or spending.release(purpose)
+    shares = spending.shared(purpose, levels * asked.norm, release)
     terms = agreed(asked.basis, state.membership.agreed_noise(asked.attempt, shares))
-    norm = asked.query.norm if shares is None else ONE_CLIENT * math.ceil(asked.query.norm)
-    noise = norm * (release.noise_multiplier if shares is None else shares.deviation / shares.clipping_norm)
-    statement = state.membership.statement(asked.purpose, 1, asked.attempt, terms)
+    whole, noise = release.unit == "client", deviation_of(levels * asked.norm, release, shares)
+    statement = state.membership.statement(asked.purpose, asked.round, asked.attempt, terms)
     vector = Vector(
-        id=f"{state.id}/{asked.purpose}/1",
+        id=f"{state.id}/{asked.purpose}/{asked.round}",
         name=sealed_once(f"{asked.purpose}-{asked.basis}", statement, shares),
         statement=statement,
-        charge=Charge([release], EVERYONE if shares else asked.population),
-        lost=f"{asked.line.purpose} was charged and then interrupted here; it is not made twice",
+        charge=Charge([release], EVERYONE if whole else asked.population),
+        lost=f"{purpose} was charged and then interrupted here; it is not made twice",
     )
     holder = state.membership.holder(asked.attempt.generation)
 
     def make(ready: Ready) -> Words:
-        state.note_beside(spending.beside(asked.line.purpose))
+        if not state.noted:
+            state.note_beside(spending.beside(purpose))
         counts = count(ready)
-        if shares:
-            counts = of_one_client(counts, norm)
+        if whole:
+            counts = of_one_client(counts, ONE_CLIENT * math.ceil(asked.norm), asked.rows)
+        counts = counts * levels
         if noise:
-            counts = counts + whole_noise(noise, len(counts), release)
+            discrete = shares is not None or release.mechanism == "discrete-gaussian"
+            counts = counts + whole_noise(noise, len(counts), discrete=discrete)
         return holder.integers(counts)
 
     return into_sum(state, holder, vector, prepare, make), noise
 
 
-def whole_noise(deviation: float, count: int, release: Release) -> Integers:
+def deviation_of(norm: float, release: Release, shares: NoiseShares | None) -> float:
+    """Of the noise that this client adds to each number, where a record changes them by an L2 norm of `norm`."""
+    if shares is None:
+        return norm * release.noise_multiplier
+    most = ONE_CLIENT * math.ceil(norm) if release.unit == "client" else norm
+    return most * shares.deviation / shares.clipping_norm
+
+
+def whole_noise(deviation: float, count: int, *, discrete: bool) -> Integers:
     """Whole numbers of noise: discrete Gaussian, or a Gaussian that is rounded. To add it to whole numbers and to round
-    what a Gaussian made of them is the same, so rounding costs nothing."""
+    what a Gaussian made of them is the same, so rounding costs nothing; but shares that were rounded one by one do not
+    add up to a Gaussian that was rounded once."""
     source = SecureNoise()
-    if release.mechanism == "discrete-gaussian":
+    if discrete:
         return source.discrete_gaussian(deviation, count)
     rounded: Integers = np.rint(deviation * source.normal(count)).astype(np.int64)
     return rounded
 
 
-def of_one_client(counts: Integers, most: float) -> Integers:
-    """Counts scaled to an L2 norm of at most `most`: every client weighs the same, however many rows it has."""
+def of_one_client(counts: Integers, most: float, rows: int | None = None) -> Integers:
+    """Counts scaled to an L2 norm of at most `most`: every client weighs the same, however many rows it has. rows: as
+    if it had `ONE_CLIENT` of so many, so that several answers of a client are to one scale."""
     norm = max(1.0, float(np.linalg.norm(counts)))
-    scaled: Integers = np.trunc(counts * (most / norm)).astype(np.int64)
+    factor = most / norm if rows is None else min(ONE_CLIENT / rows, most / norm)
+    scaled: Integers = np.trunc(counts * factor).astype(np.int64)
     return scaled

@@ -94,7 +94,7 @@ def plan(
     )
     for line in _plot(forecast):
         console.print(line)
-    if made.unit != "client":
+    if made.unit != "client" and not forecast.shared:
         console.print("  cohort         leaves epsilon as it is: each client pays for itself; the mean gets less noisy")
 
 
@@ -169,6 +169,8 @@ def _how(plan: DPPlan) -> str:
             f"  {plan.rounds} rounds; an update is clipped to {plan.clipping_norm:g}; noise multiplier [bold]"
             f"{plan.noise_multiplier:.3f}[/] together, divided among {plan.cohort - plan.colluders} honest clients"
         )
+    if plan.sampling_rate == 1 and plan.steps_per_round == 1:
+        return f"  {plan.rounds} sums over all records; noise multiplier [bold]{plan.noise_multiplier:.3f}[/]"
     return (
         f"  {plan.rounds} rounds x {plan.steps_per_round} steps; sampling rate {plan.sampling_rate:.4f}; clipping norm "
         f"{plan.clipping_norm:g}; noise multiplier [bold]{plan.noise_multiplier:.3f}[/]"

@@ -15,7 +15,7 @@ ANSWERED_BY = {
     Action.VALIDATE: "clients.validation",
     Action.STATISTICS: "clients.statistics",
     Action.PREPROCESS: "clients.preprocessing",
-    Action.TRAIN: "clients.training",
+    Action.TRAIN: "clients.rounds",
     Action.EVALUATE: "clients.evaluation",
     Action.REVEAL: "clients.reveal",
 }

@@ -48,7 +48,7 @@ def evaluate(home: Home, request: EvaluateRequest, blobs: dict[str, bytes]) -> t
 
     asked = Asked(
         purpose="evaluate",
-        query=question,
+        norm=question.norm,
         line=evaluation_line(request.privacy, question),
         basis=request.basis,
         attempt=request.attempt,

@@ -9,23 +9,23 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
+from pydantic import BaseModel
 
 from clients.home import Home
 from clients.membership import Membership
 from pipeline.host.files import read_json, write_atomically
 from pipeline.language.protocol import SumRef
-from pipeline.language.settings.training import Server
-from pipeline.language.stepping import Moments, stepped
+from pipeline.language.stepping import Moments
 from pipeline.learning.models.net import Weights
 from privacy.accounting import Release
-from privacy.errors import ProtocolError, ReplayRefused, SumRejected
+from privacy.errors import ProtocolError, ReplayRefused
 from privacy.group import Group
 from privacy.noise import Floats, Integers
 from privacy.plan import DPPlan
@@ -53,6 +53,10 @@ class GlobalModel:
     applied: int
     basis: str
     moments: Moments = ()
+
+
+Applied = Callable[[GlobalModel, SumRef, bytes], tuple[Weights, Moments]]
+"""What a model becomes by one sum, which it opens."""
 
 
 class ExecutionState:
@@ -112,7 +116,7 @@ class ExecutionState:
             lambda: holder.open_integers(sealed, statement, ref.clients, count),
         )
 
-    # -- the plan ----------------------------------------------------------------------------------------------------
+    # -- what the first round fixed ----------------------------------------------------------------------------------
     def plan(self, settings: str) -> DPPlan | None:
         """The plan fixed in this execution's first round. Raises ProtocolError for other `settings` than it had."""
         path = self.folder / "plan.json"
@@ -123,32 +127,29 @@ class ExecutionState:
             raise ProtocolError("other settings than in the first round of this execution", travels=True)
         return DPPlan(**fixed["plan"])
 
-    def fix_plan(self, plan: DPPlan, settings: str, bound: float, server: Server) -> None:
-        """After the first charge: who only probes leaves nothing behind. bound, server: how sums are opened and applied
-        from then on."""
-        content = {
-            "settings": settings,
-            "plan": asdict(plan),
-            "bound": bound,
-            "server": server.model_dump(mode="json"),
-        }
+    def fix_plan(self, plan: DPPlan, settings: str, opening: BaseModel) -> None:
+        """After the first charge: who only probes leaves nothing behind. opening: how sums are opened and applied from
+        then on."""
+        content = {"settings": settings, "plan": asdict(plan), "opening": opening.model_dump(mode="json")}
         write_atomically(self.folder / "plan.json", json.dumps(content).encode())
 
-    def opening(self) -> tuple[float, Server]:
-        """Clip of each coordinate of an update and how the mean is applied, as they were fixed in the first round.
-
-        Raises ProtocolError where none was trained.
-        """
+    def opening(self) -> dict[str, Any]:
+        """How sums are opened, as it was fixed in the first round. Raises ProtocolError where none was trained."""
         path = self.folder / "plan.json"
         if not path.exists():
             raise ProtocolError("this client has trained no round of the execution", travels=True)
-        fixed = read_json(path)
-        return float(fixed["bound"]), TypeAdapter(Server).validate_python(fixed["server"])
+        opening: dict[str, Any] = read_json(path)["opening"]
+        return opening
 
     def note_beside(self, releases: Sequence[Release]) -> None:
         """What else of the run has read the records of this execution."""
         content = [asdict(release) for release in releases]
         write_atomically(self.folder / "beside.json", json.dumps(content).encode())
+
+    @property
+    def noted(self) -> bool:
+        """Whether that is known."""
+        return (self.folder / "beside.json").exists()
 
     def spent(self) -> float:
         """Epsilon of this execution and of what stands beside it, for its most exposed record."""
@@ -172,26 +173,15 @@ class ExecutionState:
         write_atomically(self.folder / "model.f4", head + vectors)
 
     def advance(
-        self, model: GlobalModel, sums: Sequence[SumRef], blobs: dict[str, bytes], bound: float, server: Server
+        self, model: GlobalModel, sums: Sequence[SumRef], blobs: dict[str, bytes], applied: Applied
     ) -> GlobalModel:
-        """`model` after the server's step by the weighted mean update of every sum it has not seen; saved.
-
-        Raises CohortTooSmall, SumRejected, ProtocolError.
-        """
+        """`model` after every sum it has not seen; saved. Raises CohortTooSmall, SumRejected, ProtocolError."""
         for ref in sorted(sums, key=lambda ref: ref.round):
-            if ref.round <= model.applied:
-                continue
-            count = len(model.weights)
-            sealed = blob(blobs, f"sum-{ref.round}")
-            total = self.open_values(ref, sealed, "train", count + 1, bound)
-            weight = total[-1] / bound
-            if weight <= 0:
-                raise SumRejected("the weights of the sum are not positive", travels=True)
-            mean = total[:-1] / weight
-            step, moments = stepped(server, mean, model.moments)
-            weights = (model.weights.astype(np.float64) + step).astype(np.float32)
-            model = GlobalModel(weights, ref.round, next_basis(model.basis, ref.round, sealed), moments)
-            self.save_model(model)
+            if ref.round > model.applied:
+                sealed = blob(blobs, f"sum-{ref.round}")
+                weights, moments = applied(model, ref, sealed)
+                model = GlobalModel(weights, ref.round, next_basis(model.basis, ref.round, sealed), moments)
+                self.save_model(model)
         return model
 
     def personal(self) -> Weights | None:

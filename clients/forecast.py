@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.language.config import Config
 from pipeline.language.lines import READ, Lines
-from pipeline.language.noise import SumTerms
+from pipeline.language.noise import SumTerms, shares_noise
 from pipeline.language.settings.privacy import ClientPrivacy
 from pipeline.language.spending import Spending
 from privacy.accounting import Release, epsilon_of
@@ -77,7 +77,7 @@ class Forecast:
             extra = run.count - plan.run().count
             count = plan.run().count // plan.rounds * rounds + extra
             yield self._point("rounds", str(rounds), replace(run, count=count), factor == 1)
-        if plan.unit != "client":
+        if plan.unit != "client" and not self.settings.model.sums:
             for factor in (0.25, 1.0, 4.0):
                 batch = max(1, min(plan.examples, round(plan.expected_batch * factor)))
                 rate = batch / plan.examples
@@ -85,7 +85,7 @@ class Forecast:
                 changed = replace(plan, sampling_rate=rate).steps(steps)
                 yield self._point("batch", str(batch), changed, factor == 1)
         for present in sorted({1, self._honest // 2, self._honest, 2 * self._honest, 4 * self._honest} - {0}):
-            if plan.unit == "client":
+            if self.shared:
                 noise = plan.noise_multiplier * math.sqrt(present / self._honest)
                 changed = replace(run, noise_multiplier=noise)
                 yield self._point("honest clients", str(present), changed, present == self._honest)
@@ -98,16 +98,19 @@ class Forecast:
                 plan = self._plan(changed)
             except PlanInvalid:
                 continue
-            yield Alternative(title, plan.noise_multiplier, _step_noise(plan, clients), _steps(plan))
+            shared = self._honest if self.shared else 1
+            yield Alternative(title, plan.noise_multiplier, _step_noise(plan, clients, shared), _steps(plan))
 
     def _changed(self, cohort: int) -> Iterator[tuple[str, Config, int]]:
         settings, training, planned = self.settings, self.settings.training, self.plan.epsilon
         yield "as configured", settings, cohort
         for epsilon in (planned / 2, planned * 2, planned * 4):
             yield f"epsilon {epsilon:g}", _with(settings, "privacy", epsilon=epsilon), cohort
-        for rounds in (max(1, training.rounds // 2), training.rounds * 2):
-            yield f"rounds {rounds}", _with(settings, "training", rounds=rounds), cohort
-        for batch in (max(1, training.expected_batch // 4), training.expected_batch * 4):
+        sums = settings.model.sums
+        section, now = ("model", sums) if sums else ("training", training.rounds)
+        for rounds in (max(1, now // 2), now * 2):
+            yield f"rounds {rounds}", _with(settings, section, rounds=rounds), cohort
+        for batch in () if sums else (max(1, training.expected_batch // 4), training.expected_batch * 4):
             if self.plan.unit != "client":
                 yield f"expected batch {batch}", _with(settings, "training", expected_batch=batch), cohort
         for clients in (2 * cohort, 10 * cohort):
@@ -115,14 +118,22 @@ class Forecast:
 
     @property
     def _honest(self) -> int:
-        return self.plan.shares.honest if self.plan.shares else 1
+        privacy = self.settings.privacy
+        if privacy == "none" or not self.shared:
+            return 1
+        return self.settings.federation.min_cohort - privacy.colluders
+
+    @property
+    def shared(self) -> bool:
+        """Whether the clients share the noise of training."""
+        return shares_noise(self.settings.privacy, Lines.of(self.settings).lines, "training")
 
     @property
     def _cohort(self) -> int:
         return self.settings.federation.expected_clients or self.settings.federation.min_cohort
 
     def _plan(self, settings: Config) -> DPPlan:
-        return self._spending(settings).plan(settings.training)
+        return self._spending(settings).plan(settings.training, settings.model)
 
     def _spending(self, settings: Config) -> Spending:
         lines = Lines.of(settings).lines
@@ -151,11 +162,12 @@ def _steps(plan: DPPlan) -> int:
     return plan.steps_per_round * plan.rounds
 
 
-def _step_noise(plan: DPPlan, clients: int) -> float:
-    """Deviation, in a coordinate of the cohort's mean, of the noise of a step, or at client level of a round."""
+def _step_noise(plan: DPPlan, clients: int, honest: int) -> float:
+    """Deviation, in a coordinate of the cohort's mean, of the noise of a step, or at client level of a round. honest:
+    how many clients share it."""
     if plan.shares:
         return plan.shares.deviation / math.sqrt(clients)
-    return plan.noise_multiplier * plan.clipping_norm / (plan.expected_batch * math.sqrt(clients))
+    return plan.noise_multiplier * plan.clipping_norm / (plan.expected_batch * math.sqrt(clients * honest))
 
 
 def _with(settings: Config, section: str, **fields: object) -> Config:

@@ -11,6 +11,7 @@ import math
 
 from clients.execution import SALT_BYTES, ExecutionState, blob
 from clients.home import Home
+from clients.opening import opening_of
 from pipeline.language.packing import Blobs
 from pipeline.language.protocol import RevealReply, RevealRequest, result_digest, reveal_text
 from privacy.errors import CohortTooSmall, ProtocolError
@@ -58,8 +59,8 @@ def _model(state: ExecutionState, request: RevealRequest, blobs: dict[str, bytes
     model = state.model()
     if model is None:
         raise ProtocolError("this client has no model of the execution", travels=True)
-    bound, server = state.opening()
-    model = state.advance(model, request.sums, blobs, bound, server)
+    opening = opening_of(state.opening(), state.home.policy.allowed_kinds)
+    model = state.advance(model, request.sums, blobs, opening.applied(state))
     if model.applied == 0:
         raise ProtocolError("no round was trained: there is nothing to reveal", travels=True)
     return model.weights.astype("<f4").tobytes()

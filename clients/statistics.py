@@ -54,7 +54,7 @@ def statistics(home: Home, request: StatisticsRequest, blobs: Blobs) -> tuple[Co
 
     asked = Asked(
         purpose="statistics",
-        query=question,
+        norm=question.norm,
         line=line,
         basis=basis_of(question.model_dump_json().encode()),
         attempt=request.attempt,

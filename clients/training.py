@@ -1,4 +1,4 @@
-"""train: one round. Apply the last sum, take the plan's steps, seal the update. Charged before data is touched.
+"""train, by local steps: apply the last sum, take the plan's steps, seal the update. Charged before data is touched.
 
 What is sealed is the update times the client's weight, and the weight itself as one more value: the sum of both gives
 the weighted mean. The weight follows from the rows that the owner declares, so nobody learns how many there are.
@@ -8,17 +8,17 @@ mean is what the others know of them.
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import torch
 
-from clients.execution import ExecutionState, GlobalModel, blob, sealed_once
+from clients.adding import current, settings_of
+from clients.execution import ExecutionState, GlobalModel, sealed_once
 from clients.home import Home
+from clients.opening import Updates
 from clients.preprocessing import Split, find_features
 from clients.release import Vector, into_sum
-from pipeline.language.lines import Lines, training_line
-from pipeline.language.packing import Blobs, weights_from
+from pipeline.language.lines import training_line
+from pipeline.language.packing import Blobs
 from pipeline.language.protocol import TrainReply, TrainRequest
 from pipeline.language.spending import Spending, training_rows
 from pipeline.learning.models.net import PROBED, Net, Weights
@@ -31,11 +31,11 @@ from privacy.parameters import flat
 from privacy.plan import DPPlan
 from privacy.population import EVERYONE, Charge
 from privacy.probing import probe
-from privacy.statement import agreed, basis_of
+from privacy.statement import agreed
 from privacy.stream import Words
 
 
-def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[TrainReply, Blobs]:
+def step(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[TrainReply, Blobs]:
     """Raises BudgetExhausted, PlanInvalid, CohortTooSmall, SumRejected, RoundLost, LedgerRolledBack, ProtocolError."""
     net = request.model.net(request.spec.shape, request.spec.task.outputs, request.training.seed)
     home.policy.permit_model(net.parameters)
@@ -48,15 +48,15 @@ def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[T
     settings = settings_of(request)
     rows = training_rows(home.policy.units_declared(request.privacy), request.holdout)
     spending = Spending(request.privacy, request.lines, rows, request.shares)
-    spending.demand(training_line(request.privacy, request.training))
+    spending.demand(training_line(request.privacy, request.training, request.model))
     fixed = state.plan(settings)
-    plan = fixed or spending.plan(request.training)
+    plan = fixed or spending.plan(request.training, request.model)
     if fixed is None:
         spending.afford(home.ledger, request.holdout, population.basis, since="training")
     noise = state.membership.agreed_noise(request.attempt, plan.shares)
     state.refuse_if_closed()
-    bound, server = request.encryption.bound, request.training.server
-    before = state.advance(_current(state, net, blobs), request.sums, blobs, bound, server)
+    opening = Updates(bound=request.encryption.bound, server=request.training.server)
+    before = state.advance(current(state, net, blobs), request.sums, blobs, opening.applied(state))
     terms = agreed(before.basis, noise)
     statement = state.membership.statement("train", request.round, request.attempt, terms)
     asked = Vector(
@@ -78,22 +78,16 @@ def train(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[T
         if fixed is None:
             state.save_model(before)
             state.note_beside(spending.beside("training"))
-            state.fix_plan(plan, settings, bound, server)
+            state.fix_plan(plan, settings, opening)
         split = features.split("training", request.holdout)
         moved = _trained(state, request, net, before, plan, split) - before.weights.astype(np.float64)
         if plan.shares:
             return holder.noised(moved.astype(np.float64), statement, plan.shares, SecureNoise())
+        bound = opening.bound
         return holder.quantised(np.append(plan.weight * moved, plan.weight * bound), statement, bound)
 
     sealed = into_sum(state, holder, asked, prepare, make)
     return TrainReply(head=home.published_head), {"sealed": sealed}
-
-
-def settings_of(request: TrainRequest) -> str:
-    """Digest of all that must stay what it was in an execution's first round."""
-    fixed = request.model_dump_json(exclude={"round", "attempt", "sums", "seen", "lines"})
-    lines = Lines(lines=request.lines).narrowed("training").model_dump_json()
-    return hashlib.sha256(f"{fixed} {lines}".encode()).hexdigest()
 
 
 def _try(net: Net, weights: Weights, task: Task, plan: DPPlan) -> None:
@@ -136,13 +130,3 @@ def _trained(
     if shared < net.parameters:
         state.save_personal(trained[shared:])
     return trained
-
-
-def _current(state: ExecutionState, net: Net, blobs: dict[str, bytes]) -> GlobalModel:
-    """The model this client has, or the initial one: kept once its first round was charged."""
-    if model := state.model():
-        return model
-    if "initial" not in blobs:
-        raise ProtocolError("this client has lost its model of the execution", travels=True)
-    initial = blob(blobs, "initial")
-    return GlobalModel(weights_from(initial, net.parameters), 0, basis_of(initial))

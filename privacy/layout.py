@@ -14,7 +14,7 @@ the cohort and leaves enough levels; larger cohorts get one wide lane, never sil
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from math import isqrt
 from typing import Self
 
@@ -101,5 +101,6 @@ class Layout:
         return f"{self.lanes} x {self.width} bits a coefficient, {self.levels:,} levels a value"
 
 
+@cache
 def _is_prime(number: int) -> bool:
     return number > 1 and all(number % divisor for divisor in range(2, isqrt(number) + 1))

@@ -80,6 +80,8 @@ class Ledger:
         self.path = path
         self.budget = budget
         self._head_path = path.with_suffix(".head")
+        self._read: tuple[bytes, Sequence[Row], Sequence[str]] = (b"", (), ())
+        """What was verified, to the last byte: what is still there as it was is not parsed again."""
 
     def create(self) -> None:
         """Write the opening row, once in the life of a client. Raises LedgerCorrupt if any trace of one is there."""
@@ -240,9 +242,11 @@ class Ledger:
         if not content.endswith(b"\n"):
             self._mend_torn_line(file, content)
             content = content[: content.rfind(b"\n") + 1]
-        rows: list[Row] = []
-        hashes = [GENESIS]
-        for number, line in enumerate(content.splitlines(), start=1):
+        before, rows, hashes = self._read
+        if not before or not content.startswith(before):
+            before, rows, hashes = b"", [], [GENESIS]
+        rows, hashes = list(rows), list(hashes)
+        for number, line in enumerate(content[len(before) :].splitlines(), start=len(rows) + 1):
             try:
                 fields = json.loads(line)
                 digest = fields.pop("hash")
@@ -262,6 +266,7 @@ class Ledger:
         if not rows or rows[0].kind != "open":
             raise LedgerCorrupt(f"{self.path} does not begin with its opening row", remedy=_RECOVERY)
         self._check_head(hashes)
+        self._read = (content, tuple(rows), tuple(hashes))
         return rows
 
     def _mend_torn_line(self, file: int, content: bytes) -> None:

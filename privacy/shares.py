@@ -31,13 +31,15 @@ TAIL = 10.0
 class NoiseShares:
     """noise_multiplier: deviation of the honest clients' noise together, over the clipping norm of one client.
 
-    cohort: fewest clients in any sum. colluders: of them, who is assumed to pool what it knows.
+    cohort: fewest clients in any sum. colluders: of them, who is assumed to pool what it knows. follows: what the
+    multiplier follows from, where each client computes it by itself.
     """
 
     noise_multiplier: float
     clipping_norm: float
     cohort: int
     colluders: int
+    follows: str = ""
 
     @classmethod
     def calibrated(
@@ -71,7 +73,7 @@ class NoiseShares:
     @property
     def text(self) -> str:
         """What all clients of a sum must have agreed upon: a client told of less noise would spoil the others'."""
-        return f"{self.noise_multiplier!r}/{self.clipping_norm!r}/{self.cohort}/{self.colluders}"
+        return f"{self.follows or repr(self.noise_multiplier)}/{self.clipping_norm!r}/{self.cohort}/{self.colluders}"
 
 
 def clipped(values: Floats, norm: float) -> Floats:

@@ -15,6 +15,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from pipeline.engine.cluster import ray_engine
+from pipeline.federation.rounds import largest
 from pipeline.language.changing import changed
 from pipeline.language.config import Config
 from pipeline.language.configfile import load_config
@@ -77,8 +78,8 @@ def reply_bytes(config: Config, clients: int) -> int:
 def _reply_bytes(config: Config, clients: int) -> int:
     layout = Layout.for_cohort(max(2, clients))
     spec = FeatureSpec.of(config.data)
-    values = config.model.net(spec.shape, spec.task.outputs, config.training.seed).parameters + 1
-    coefficients = max(layout.coefficients(values), spec.task.question(config.evaluation.bins).size)
+    net = config.model.net(spec.shape, spec.task.outputs, config.training.seed)
+    coefficients = max(largest(net, spec.task, layout), spec.task.question(config.evaluation.bins).size)
     return max(Format(scheme, layout, Layout.blocks(coefficients)).upload_bytes for scheme in SCHEMES)
 
 

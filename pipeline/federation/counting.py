@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -22,17 +23,21 @@ from privacy.noise import Integers
 from privacy.statement import agreed
 
 COLLECTED = "counts"
+ROUNDED = 12**-0.5
+"""Deviation of what rounding takes."""
 
 
 @dataclass(frozen=True)
 class Question:
     """What is asked. request(client, attempt) and blobs(client) make the messages; basis: what all clients of the sum
-    must have agreed upon. remedy: what to do about an answer that was interrupted after it was charged."""
+    must have agreed upon. line: purpose of the line of the budget that pays for it. remedy: what to do about an answer
+    that was interrupted after it was charged."""
 
     action: Action
     purpose: Purpose
     query: Query
     basis: str
+    line: str
     request: Callable[[ClientName, Attempt], BaseModel]
     blobs: Callable[[ClientName], Blobs]
     remedy: str
@@ -60,6 +65,7 @@ def count(
     membership = GroupMembers(clients, journal, noise.encryption, question.purpose)
     membership.establish(keys)
     group, size = SecureSum(clients, membership), question.query.size
+    levels = noise.levels(question.line, question.query.norm)
     total = _collected(journal) or group.collect(
         Wanted(
             action=question.action,
@@ -69,7 +75,7 @@ def count(
             request=lambda name, attempt, again: question.request(name, attempt),
             blobs=lambda name, again: {} if again else question.blobs(name),
             coefficients=lambda layout: size,
-            terms=agreed(question.basis, noise.terms),
+            terms=agreed(question.basis, noise.terms(question.line, levels * question.query.norm)),
         )
     )
     ref = total.ref
@@ -90,8 +96,10 @@ def count(
         raise SumRejected("the summed counts do not verify", remedy="A client sent an upload that is not its own.")
     if len(revealed.value) != 8 * size:
         raise ProtocolError("the revealed counts have the wrong length")
-    counts = np.frombuffer(revealed.value, dtype="<i8")
-    return Counted(ref.clients, counts, total.noise, revealed.spent, revealed.lifetime)
+    counts, deviation = np.frombuffer(revealed.value, dtype="<i8"), total.noise
+    if levels > 1:  # rounding adds to the noise
+        counts, deviation = np.rint(counts / levels).astype(np.int64), math.hypot(deviation / levels, ROUNDED)
+    return Counted(ref.clients, counts, deviation, revealed.spent, revealed.lifetime)
 
 
 def _collected(journal: Journal) -> SealedSum | None:

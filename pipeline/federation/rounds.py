@@ -24,9 +24,12 @@ from pipeline.language.settings.training import TrainingConfig
 from pipeline.learning.features import FeatureSpec
 from pipeline.learning.models.model import Model
 from pipeline.learning.models.net import Net
+from pipeline.learning.models.summing import NORM, Summing
+from pipeline.learning.tasks.task import Task
 from pipeline.store.journal import Journal
 from privacy.budget import Line
 from privacy.errors import FederationError
+from privacy.layout import Layout
 from privacy.statement import agreed, basis_of, next_basis
 
 LOST = b"lost"
@@ -107,8 +110,8 @@ def train(clients: Clients, journal: Journal, keys: Mapping[ClientName, str], as
     def blobs(name: str, again: bool) -> Blobs:
         return {} if again else {**rounds.blobs_for(name), **({} if rounds.knows(name) else {"initial": initial})}
 
-    values = net.parameters + 1  # and the weight
-    while rounds.done < training.rounds:
+    last = model.sums or training.rounds
+    while rounds.done < last:
         begun, number, members = time.monotonic(), rounds.done + 1, len(membership.members)
         total = group.collect(
             Wanted(
@@ -118,13 +121,13 @@ def train(clients: Clients, journal: Journal, keys: Mapping[ClientName, str], as
                 reply=TrainReply,
                 request=partial(request, number),
                 blobs=blobs,
-                coefficients=lambda layout: layout.coefficients(values),
-                terms=agreed(rounds.basis, noise.terms),
+                coefficients=partial(coefficients, net, spec.task, len(rounds.sums)),
+                terms=agreed(rounds.basis, noise.terms("training", NORM)),
                 after_a_sum=bool(rounds.sums),
             )
         )
         if total.rejected:
-            clients.progress(_report(rounds.drop_last(), training.rounds, (), members, 0.0))
+            clients.progress(_report(rounds.drop_last(), last, (), members, 0.0))
             membership.renew()
             continue
         rounds.add(number, total.ref, total.sealed)
@@ -133,7 +136,7 @@ def train(clients: Clients, journal: Journal, keys: Mapping[ClientName, str], as
             # loses rounds, which are paid for.
             membership.note(total.ref.clients if total.ref else total.present, total.unreachable)
         seconds = time.monotonic() - begun
-        clients.progress(_report(number, training.rounds, rounds.participants[number], members, seconds))
+        clients.progress(_report(number, last, rounds.participants[number], members, seconds))
 
     revealed: Revealed | None = None
     while revealed is None:
@@ -150,8 +153,21 @@ def train(clients: Clients, journal: Journal, keys: Mapping[ClientName, str], as
             rounds.blobs_for,
         )
         if revealed is None:
-            clients.progress(_report(rounds.drop_last(), training.rounds, (), len(membership.members), 0.0))
+            clients.progress(_report(rounds.drop_last(), last, (), len(membership.members), 0.0))
     return Trained(revealed, rounds.participants)
+
+
+def coefficients(net: Net, task: Task, step: int, layout: Layout) -> int:
+    """Of the vector of a client, after so many sums."""
+    if isinstance(net, Summing):
+        return net.size(task, step)
+    return layout.coefficients(net.parameters + 1)  # and the weight
+
+
+def largest(net: Net, task: Task, layout: Layout) -> int:
+    """Coefficients of the largest vector of any round."""
+    steps = net.rounds if isinstance(net, Summing) else 1
+    return max(coefficients(net, task, step, layout) for step in range(steps))
 
 
 def _report(number: int, rounds: int, clients: tuple[str, ...], members: int, seconds: float) -> RoundFinished:

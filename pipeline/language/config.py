@@ -73,13 +73,25 @@ class Config(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _by_sums(self) -> Self:
+        """What is learned from sums takes no local steps, and has nothing to search for."""
+        if self.model.sums and self.tuning.space:
+            raise ValueError(f"model {self.model.kind} is learned from sums and needs no tuning: take out tuning.space")
+        if self.model.sums and self.audit.enabled:
+            raise ValueError(
+                f"an audit attacks local steps, and model {self.model.kind} takes none: set audit.enabled: false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _cohort(self) -> Self:
         wanted = self.federation.expected_clients
         if wanted is not None and wanted < self.federation.min_cohort:
             raise ValueError(f"expected_clients {wanted} is below min_cohort {self.federation.min_cohort}")
-        if isinstance(self.privacy, ClientPrivacy):
+        if isinstance(self.privacy, ClientPrivacy) or (self.privacy != "none" and self.privacy.noise == "shared"):
+            said = "unit client" if isinstance(self.privacy, ClientPrivacy) else "noise shared"
             if self.encryption.scheme == "none" or self.encryption.masks is False:
-                raise ValueError("privacy.unit client divides the noise among the clients: it needs bfv and masks")
+                raise ValueError(f"privacy.{said} divides the noise among the clients: it needs bfv and masks")
             if self.privacy.colluders >= self.federation.min_cohort:
                 raise ValueError(
                     f"privacy.colluders {self.privacy.colluders} leaves nobody honest in federation.min_cohort "

@@ -15,6 +15,8 @@ from pipeline.language.config import Config
 from pipeline.language.settings.privacy import ClientPrivacy, Privacy
 from pipeline.language.settings.training import TrainingConfig
 from pipeline.learning.contract import DataContract
+from pipeline.learning.models.model import Model
+from pipeline.learning.models.summing import NORM
 from pipeline.learning.queries.query import Query
 from privacy.budget import Line
 
@@ -36,10 +38,12 @@ def statistics_line(privacy: Privacy, question: Query, share: float) -> Line | N
     return Line("statistics", "training", share=share, norm=question.norm)
 
 
-def training_line(privacy: Privacy, training: TrainingConfig) -> Line:
+def training_line(privacy: Privacy, training: TrainingConfig, model: Model) -> Line:
     """Every round."""
     if isinstance(privacy, ClientPrivacy):
-        return Line("training", "client", rounds=training.rounds)
+        return Line("training", "client", rounds=model.sums or training.rounds)
+    if model.sums:
+        return Line("training", "training", rounds=model.sums, norm=NORM)
     return Line(
         "training", "training", rounds=training.rounds, batch=training.expected_batch, epochs=training.local_epochs
     )
@@ -65,7 +69,7 @@ class Lines(Frozen):
         made = (
             validation_line(config.privacy, config.data, config.validation.epsilon_share),
             statistics_line(config.privacy, config.data.distribution(statistics.bins), statistics.epsilon_share),
-            training_line(config.privacy, config.training),
+            training_line(config.privacy, config.training, config.model),
             evaluation_line(config.privacy, question),
         )
         return cls(lines=tuple(line for line in made if line))

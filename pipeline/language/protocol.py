@@ -200,9 +200,11 @@ class Attempt(Frozen):
 
 
 class AskedShares(Frozen):
-    """How a cohort divides the noise of client-level privacy. Each client checks that it suffices."""
+    """How a cohort divides noise among its clients. Each of them checks that it suffices."""
 
-    noise_multiplier: float = Field(ge=0.01, le=1e6)
+    noise_multiplier: float | None = Field(
+        None, ge=0.01, le=1e6, description="At client level; else it follows from the lines of the budget."
+    )
     cohort: int = Field(ge=2, description="Fewest clients in any sum.")
 
 
@@ -215,7 +217,7 @@ class StatisticsRequest(Frozen):
     statistics: StatisticsConfig
     privacy: Privacy
     lines: BudgetLines
-    shares: AskedShares | None = Field(description="At client level: the cohort's noise.")
+    shares: AskedShares | None = Field(description="Where the clients share the noise: how.")
     attempt: Attempt
     seen: LedgerHead | None = Field(description="The newest head of its ledger that this client published.")
     code: Codes = Field(default_factory=_codes)
@@ -230,7 +232,7 @@ class TrainRequest(Frozen):
     model: Model
     privacy: Privacy
     frozen: str = Field("", max_length=64, description="Digest of what of the model is not trained; empty: nothing.")
-    shares: AskedShares | None = Field(description="At client level: the cohort's noise.")
+    shares: AskedShares | None = Field(description="Where the clients share the noise: how.")
     encryption: EncryptionConfig
     training: TrainingConfig
     lines: BudgetLines
@@ -258,7 +260,7 @@ class EvaluateRequest(Frozen):
     privacy: Privacy
     encryption: EncryptionConfig
     training: TrainingConfig
-    shares: AskedShares | None = Field(description="At client level: the cohort's noise.")
+    shares: AskedShares | None = Field(description="Where the clients share the noise: how.")
     evaluation: EvaluationConfig
     lines: BudgetLines
     holdout: float = Field(gt=0, lt=1)

@@ -8,14 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from pipeline.language.lines import Lines
-from pipeline.language.noise import SumTerms
+from pipeline.language.noise import FINE, SumTerms, levels_of, noise_follows, shares_noise
 from pipeline.language.protocol import AskedShares
 from pipeline.language.settings.encryption import EncryptionConfig
 from pipeline.language.settings.privacy import ClientPrivacy, Privacy, RecordPrivacy
 from pipeline.language.settings.training import TrainingConfig
+from pipeline.learning.models.model import Model
 from privacy.accounting import Release
 from privacy.budget import Line, affordable, beside, by_clients, together
-from privacy.errors import BudgetExhausted, ProtocolError
+from privacy.errors import BudgetExhausted, PlanInvalid, ProtocolError
 from privacy.ledger import Ledger
 from privacy.plan import DPPlan
 from privacy.population import Charge
@@ -75,24 +76,55 @@ class Spending:
         noise = self.noise
         return by_clients(privacy.epsilon, privacy.delta, lines, noise.noise_multiplier if noise else 0.0)
 
+    def shared(self, purpose: str, norm: float, release: Release) -> NoiseShares | None:
+        """How the cohort divides the noise of the sums of `purpose`, where one record or one client changes a sum by an
+        L2 norm of at most `norm`; None: this client adds all of it. release: of one of them.
+
+        Raises PlanInvalid, ProtocolError.
+        """
+        privacy, shares = self.privacy, self.shares
+        if isinstance(privacy, ClientPrivacy):
+            return self.noise
+        if not shares_noise(privacy, self.lines, purpose):
+            return None
+        if privacy == "none" or shares is None or shares.cohort <= privacy.colluders:
+            raise ProtocolError("shared noise without an honest cohort to share it", travels=True)
+        follows = noise_follows(privacy, self.lines, purpose)
+        made = NoiseShares(release.noise_multiplier, norm, shares.cohort, privacy.colluders, follows)
+        if made.deviation < FINE:
+            raise PlanInvalid(
+                f"epsilon {privacy.epsilon:g} needs so little noise that it cannot be shared",
+                remedy="Set privacy.noise: own.",
+                travels=True,
+            )
+        return made
+
+    def levels(self, purpose: str, norm: float) -> int:
+        """By what a count is multiplied before it is summed."""
+        record = self.privacy != "none" and not isinstance(self.privacy, ClientPrivacy)
+        return levels_of(norm) if record and shares_noise(self.privacy, self.lines, purpose) else 1
+
     @property
     def noise(self) -> NoiseShares | None:
         """How the cohort divides the noise, at client level. Raises ProtocolError where nobody honest shares it."""
         privacy, shares = self.privacy, self.shares
         if not isinstance(privacy, ClientPrivacy):
             return None
-        if shares is None or shares.cohort <= privacy.colluders:
+        if shares is None or shares.noise_multiplier is None or shares.cohort <= privacy.colluders:
             raise ProtocolError("client-level privacy without the noise of an honest cohort", travels=True)
         return NoiseShares(shares.noise_multiplier, privacy.clipping_norm, shares.cohort, privacy.colluders)
 
-    def plan(self, training: TrainingConfig) -> DPPlan:
-        """The plan of all rounds. Raises PlanInvalid, ProtocolError."""
+    def plan(self, training: TrainingConfig, model: Model) -> DPPlan:
+        """The plan of all rounds; a sum over all records is a step that every one of them is in.
+
+        Raises PlanInvalid, ProtocolError.
+        """
         privacy = self.privacy
         shape = {
             "examples": self.rows,
-            "expected_batch": training.expected_batch,
-            "epochs": training.local_epochs,
-            "rounds": training.rounds,
+            "expected_batch": self.rows if model.sums else training.expected_batch,
+            "epochs": 1 if model.sums else training.local_epochs,
+            "rounds": model.sums or training.rounds,
         }
         if privacy == "none":
             return DPPlan.non_private(**shape, weight_cap=training.weight_cap)

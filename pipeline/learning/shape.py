@@ -7,18 +7,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from pipeline.learning.columns.column import Column
+import numpy as np
+
+from pipeline.learning.columns.column import Column, Matrix
 
 
 @dataclass(frozen=True)
 class Part:
     """The features of one column: from `at` on, in row-major order of `shape`. vocabulary: they are numbers of words
-    below it; None: they are quantities."""
+    below it; None: they are quantities. column: what they are the features of, where that is known."""
 
     name: str
     at: int
     shape: tuple[int, ...]
     vocabulary: int | None = None
+    column: Column | None = None
 
     @property
     def width(self) -> int:
@@ -40,7 +43,7 @@ class Shape:
     def of(cls, columns: Mapping[str, Column]) -> Self:
         parts, at = [], 0
         for name, column in columns.items():
-            parts.append(Part(name, at, column.shape, column.vocabulary))
+            parts.append(Part(name, at, column.shape, column.vocabulary, column))
             at += column.width
         return cls(tuple(parts))
 
@@ -53,6 +56,14 @@ class Shape:
     def width(self) -> int:
         """Numbers in a row."""
         return sum(part.width for part in self.parts)
+
+    def examples(self, rows: int) -> Matrix:
+        """Made-up features [rows, width], the same every time: quantities in [0, 1], numbers of words."""
+        generator = np.random.default_rng(7)
+        made = generator.uniform(0, 1, (rows, self.width)).astype(np.float32)
+        for part in self.words:
+            made[:, part.slice] = generator.integers(0, part.vocabulary or 1, (rows, part.width))
+        return made
 
     @property
     def images(self) -> tuple[Part, ...]:

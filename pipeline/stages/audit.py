@@ -70,7 +70,7 @@ def audited(
 ) -> AuditReport:
     """What the attacks on a replica show. Raises PlanInvalid."""
     shares = SumTerms.of(privacy, lines.lines, encryption, min_cohort).shares
-    plan = Spending(privacy, lines.lines, training_rows(audit.rows, data.holdout), shares).plan(training)
+    plan = Spending(privacy, lines.lines, training_rows(audit.rows, data.holdout), shares).plan(training, model)
     spec = FeatureSpec.of(data)
     net = model.net(spec.shape, spec.task.outputs, training.seed)
     claim = None if plan.unit == "none" else _claim(plan)

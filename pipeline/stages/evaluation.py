@@ -49,6 +49,7 @@ def evaluation(
             purpose="evaluate",
             query=question,
             basis=basis,
+            line="evaluation",
             request=lambda name, attempt: EvaluateRequest(
                 execution=journal.execution,
                 features=feature_set.digests[name],

@@ -9,12 +9,14 @@ import numpy as np
 from pipeline.engine.graph import stage
 from pipeline.kinds import codes_of
 from pipeline.language.lines import Lines
+from pipeline.language.noise import shares_noise
 from pipeline.language.protocol import own_version, result_digest
 from pipeline.language.settings.encryption import EncryptionConfig
-from pipeline.language.settings.privacy import Privacy
+from pipeline.language.settings.privacy import ClientPrivacy, Privacy
 from pipeline.language.settings.training import TrainingConfig
 from pipeline.learning.contract import DataContract
 from pipeline.learning.models.model import Model
+from pipeline.learning.models.net import TOLD
 from pipeline.stages.values import (
     AuditReport,
     Cohort,
@@ -28,6 +30,9 @@ from pipeline.stages.values import (
 from pipeline.store.artifacts import ArtifactStore
 from pipeline.store.registry import Registry
 from privacy.plan import ADJACENCY
+
+ALONE = {"validation"}
+"""What each client answers by itself, with all the noise it needs."""
 
 
 @stage(produces="model_version", place="here", resources=None)
@@ -72,6 +77,8 @@ def registration(
         "privacy.json": statement.model_dump_json(indent=1).encode(),
         "lineage.json": json.dumps(lineage, indent=1, sort_keys=True).encode(),
     }
+    if (told := net.told(spec.task, weights)) is not None:
+        files[TOLD] = json.dumps(told, indent=1).encode()
     if audit_report.unit is not None:
         files["audit.json"] = audit_report.model_dump_json(indent=1).encode()
     if statistics_report.question is not None:
@@ -113,6 +120,12 @@ def privacy_statement(privacy: Privacy, encryption: EncryptionConfig, lines: Lin
             text=f"NOT PRIVATE: no differential privacy; {summed}",
         )
     adjacency = ADJACENCY[privacy.unit]
+    shared = [line.purpose for line in lines.lines if shares_noise(privacy, lines.lines, line.purpose)]
+    if not isinstance(privacy, ClientPrivacy) and (shared := [name for name in shared if name not in ALONE]):
+        summed += (
+            f"; the clients share the noise of {' and '.join(shared)}: it holds as long as no more than "
+            f"{privacy.colluders} of them pool what they know"
+        )
     return PrivacyStatement(
         unit=privacy.unit,
         adjacency=adjacency,

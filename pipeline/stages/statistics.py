@@ -47,6 +47,7 @@ def statistics(
             purpose="statistics",
             query=question,
             basis=basis_of(question.model_dump_json().encode()),
+            line="statistics",
             request=lambda name, attempt: StatisticsRequest(
                 execution=journal.execution,
                 contract=data,

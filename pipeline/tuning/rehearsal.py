@@ -85,7 +85,7 @@ def _plan(config: Config) -> DPPlan:
     lines = Lines.of(config).lines
     shares = SumTerms.of(config.privacy, lines, config.encryption, config.federation.min_cohort).shares
     rows = training_rows(config.tuning.rows, config.data.holdout)
-    return Spending(config.privacy, lines, rows, shares).plan(config.training)
+    return Spending(config.privacy, lines, rows, shares).plan(config.training, config.model)
 
 
 def _scaled(plan: DPPlan, rows: int) -> DPPlan:

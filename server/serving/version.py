@@ -14,7 +14,6 @@ from safetensors.numpy import load
 from pipeline.kinds import INSTALLED
 from pipeline.learning.features import FeatureSpec
 from pipeline.learning.models.graph import Graph
-from pipeline.learning.models.layered import Layered
 from pipeline.learning.models.model import Model
 from pipeline.learning.models.net import GRAPH, WEIGHTS, Weights
 from pipeline.learning.queries.statistics import Statistics
@@ -32,10 +31,12 @@ class RowsRefused(ValueError):
 
 @dataclass(frozen=True)
 class Said:
-    """Of some rows. numbers: what the answers are made of [rows, width], by which they are judged later."""
+    """Of some rows. numbers: what the answers are made of [rows, width], by which they are judged later.
+    added: what each column adds to the outputs, where that was asked."""
 
     answers: list[dict[str, Any]]
     numbers: Weights
+    added: list[dict[str, float | list[float]]] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class ServedModel:
     spec: FeatureSpec
     encode: Callable[[Sequence[Mapping[str, Any]]], Weights]
     score: Callable[[Weights], Weights]
+    explain: Callable[[Weights], dict[str, Weights] | None]
     metrics: Mapping[str, float]
     description: Mapping[str, Any]
     question: Statistics | None
@@ -56,7 +58,7 @@ class ServedModel:
         """Raises VersionRefused when a file is missing, altered or does not fit the others."""
         spec = FeatureSpec.model_validate_json(registered.read("features.json"), context=INSTALLED)
         try:
-            score = _scorer(registered, spec)
+            score, explain = _scorer(registered, spec)
         except ValueError as error:
             raise VersionRefused(f"{registered.name} v{registered.version}: the weights do not fit: {error}") from None
         metrics = json.loads(registered.read("metrics.json"))["metrics"]
@@ -71,7 +73,7 @@ class ServedModel:
         }
         reference = reference_of(registered)
         question = reference.question if reference else None
-        return cls(registered, spec, spec.encoder(), score, metrics, description, question)
+        return cls(registered, spec, spec.encoder(), score, explain, metrics, description, question)
 
     @property
     def number(self) -> int:
@@ -86,11 +88,23 @@ class ServedModel:
         """What the version says of each row, as its task has it. Raises RowsRefused."""
         return self.said(rows).answers
 
-    def said(self, rows: Sequence[Mapping[str, Any]]) -> Said:
-        """The same, with what it is judged by. Raises RowsRefused."""
+    def said(self, rows: Sequence[Mapping[str, Any]], *, explained: bool = False) -> Said:
+        """The same, with what it is judged by; explained: and with what each column adds. Raises RowsRefused."""
         checked = [self._checked(number, row) for number, row in enumerate(rows)]
-        outputs, task = self.score(self.encode(checked)), self.spec.task
-        return Said(task.answers(outputs, self.metrics), task.predictions(outputs).astype(np.float32))
+        features, task = self.encode(checked), self.spec.task
+        outputs = self.score(features)
+        added = self._added(features) if explained else None
+        return Said(task.answers(outputs, self.metrics), task.predictions(outputs).astype(np.float32), added)
+
+    def _added(self, features: Weights) -> list[dict[str, float | list[float]]]:
+        found = self.explain(features)
+        if found is None:
+            raise RowsRefused("explain: the effects of columns do not add up in this version: it is no additive model")
+        told = {name: np.round(values.astype(np.float64), 6).tolist() for name, values in found.items()}
+        return [
+            {name: values[row][0] if len(values[row]) == 1 else values[row] for name, values in told.items()}
+            for row in range(len(features))
+        ]
 
     def _checked(self, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
         columns = self.spec.columns
@@ -115,16 +129,17 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(name[:60] for name in names[:NAMED]) + more
 
 
-def _scorer(registered: Registered, spec: FeatureSpec) -> Callable[[Weights], Weights]:
-    """Features [rows, width] to outputs: by the version's graph, or in numpy where it has none.
+def _scorer(
+    registered: Registered, spec: FeatureSpec
+) -> tuple[Callable[[Weights], Weights], Callable[[Weights], dict[str, Weights] | None]]:
+    """Features [rows, width] to outputs, by the version's graph, or in numpy where it has none; and to what each column
+    adds to them.
 
     Raises VersionRefused, ValueError.
     """
     if GRAPH in registered.digests:
-        return Graph(registered.read(GRAPH)).outputs
+        return Graph(registered.read(GRAPH)).outputs, lambda features: None
     model = Model.of(json.loads(registered.read("model.json")))
     net = model.net(spec.shape, spec.task.outputs, 0)
-    if not isinstance(net, Layered):
-        raise ValueError(f"a version of {model.kind} without its graph")
     weights = net.from_tensors(load(registered.read(WEIGHTS)))
-    return partial(net.outputs, weights)
+    return partial(net.outputs, weights), partial(net.contributions, weights)

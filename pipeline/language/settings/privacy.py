@@ -21,6 +21,14 @@ class RecordPrivacy(Frozen):
     )
     delta: float = Field(1e-5, gt=0, lt=1, description="Delta of the whole run for each client.")
     clipping_norm: float = Field(1.0, ge=1e-3, le=1e6, description="L2 bound of one record's gradient.")
+    noise: Literal["own", "shared"] = Field(
+        "own",
+        description="own: each client adds all the noise that its records need. shared: what is one sum over all "
+        "clients has the noise of a cohort, of which each adds a part; local steps keep their own.",
+    )
+    colluders: int = Field(
+        1, ge=1, description="Of shared noise: clients assumed to pool what they know, the noise they added included."
+    )
 
 
 class ClientPrivacy(Frozen):

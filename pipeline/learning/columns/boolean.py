@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, model_validator
 
 from pipeline.learning.cells import text_of, texts
+from pipeline.learning.columns.axis import Axis
 from pipeline.learning.columns.column import Encoder, Matrix
 from pipeline.learning.columns.words import Words
 from privacy.noise import Integers
@@ -44,6 +45,9 @@ class Boolean(Words):
     @property
     def width(self) -> int:
         return 2
+
+    def axes(self, fine: int) -> tuple[Axis, ...]:
+        return (Axis("names", "", ("false", "true", "(unknown)"), width=self.width),)
 
     def encoded(self, values: pd.Series) -> Matrix:
         """Whether it is true, and whether nobody knows."""

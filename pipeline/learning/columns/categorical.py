@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, model_validator
 
 from pipeline.learning.cells import text_of, texts
+from pipeline.learning.columns.axis import Axis
 from pipeline.learning.columns.column import Encoder, Matrix
 from pipeline.learning.columns.words import Words
 from privacy.noise import Integers
@@ -44,6 +45,9 @@ class Categorical(Words):
     @property
     def width(self) -> int:
         return len(self.categories)
+
+    def axes(self, fine: int) -> tuple[Axis, ...]:
+        return (Axis("names", "", (*map(text_of, self.categories), "(any other)"), width=self.width),)
 
     def encoded(self, values: pd.Series) -> Matrix:
         """One place a category and one for anything else, but none for the first declared one, the reference: a typical

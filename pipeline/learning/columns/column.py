@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.kinds import Kind
+from pipeline.learning.columns.axis import Axis
 from privacy.noise import Floats, Integers
 
 if TYPE_CHECKING:
@@ -63,6 +64,10 @@ class Column(Kind):
     def vocabulary(self) -> int | None:
         """The features are whole numbers below this, each standing for a word; None: they are quantities."""
         return None
+
+    def axes(self, fine: int) -> tuple[Axis, ...]:
+        """Its features as bins, `fine` of them where it is a quantity; none: they are no bins."""
+        return ()
 
     @abstractmethod
     def typed(self, values: pd.Series) -> npt.NDArray[Any]:

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from pipeline.learning.cells import text_of, texts
+from pipeline.learning.columns.axis import Axis
 from pipeline.learning.columns.column import Encoder, Matrix
 from pipeline.learning.columns.hashing import bucket_of
 from pipeline.learning.columns.words import Words
@@ -34,6 +35,10 @@ class Hashed(Words):
     @property
     def width(self) -> int:
         return self.buckets
+
+    def axes(self, fine: int) -> tuple[Axis, ...]:
+        labels = ("(missing)", *(f"bucket {number}" for number in range(self.buckets)))
+        return (Axis("names", "", labels, width=self.width),)
 
     def encoded(self, values: pd.Series) -> Matrix:
         """1 in the bucket of the name; a missing one is in none."""

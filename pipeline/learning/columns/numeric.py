@@ -12,9 +12,10 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from pipeline.learning.cells import numbers, quantities
+from pipeline.learning.columns.axis import Axis, even
 from pipeline.learning.columns.bounded import CELLS, Bounded
 from pipeline.learning.columns.column import Encoder, Matrix
-from pipeline.learning.columns.scaling import LEVELS, Scale, grid, quantiles, scaling
+from pipeline.learning.columns.scaling import LEVELS, Scale, grid, quantiles, scaling, unscaling
 from privacy.errors import PlanInvalid
 from privacy.noise import Floats, Integers
 
@@ -67,6 +68,11 @@ class Numeric(Bounded):
     @property
     def width(self) -> int:
         return 2
+
+    def axes(self, fine: int) -> tuple[Axis, ...]:
+        """Bins that are even once it is scaled."""
+        edges = unscaling(self.low, self.high, self.scale, self.edges)(np.linspace(0.0, 1.0, fine + 1))
+        return (even("", fine, lambda _: [f"{edge:.4g}" for edge in edges], "(unknown)", edges),)
 
     def typed(self, values: pd.Series) -> npt.NDArray[Any]:
         return quantities(values)

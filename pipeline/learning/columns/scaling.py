@@ -29,6 +29,16 @@ def scaling(low: float, high: float, scale: Scale, edges: Sequence[float]) -> Ca
     return lambda values: (values - low) / (high - low)
 
 
+def unscaling(low: float, high: float, scale: Scale, edges: Sequence[float]) -> Callable[[Floats], Floats]:
+    """The reverse of `scaling`; where edges are equal or none yet, a value that lies between."""
+    if scale == "log":
+        return lambda shares: low + np.expm1(shares * np.log1p(high - low))
+    if scale == "quantile" and edges:
+        levels = np.linspace(0.0, 1.0, len(edges))
+        return lambda shares: np.asarray(np.interp(shares, levels, np.asarray(edges, dtype=np.float64)))
+    return lambda shares: low + shares * (high - low)
+
+
 def grid(low: float, high: float, bins: int, scale: Scale) -> Floats:
     """Edges [bins + 1] of the bins in which a statistic counts: even; or, where values are expected to crowd, half of
     them even and half growing with the distance from `low`."""

@@ -14,9 +14,10 @@ import numpy.typing as npt
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.learning.cells import Numbers, text_of, texts
+from pipeline.learning.columns.axis import HOURS, Axis, even
 from pipeline.learning.columns.bounded import CELLS, Bounded
 from pipeline.learning.columns.column import Encoder, Matrix
-from privacy.noise import Integers
+from privacy.noise import Floats, Integers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,6 +75,18 @@ class Time(Bounded):
     @property
     def width(self) -> int:
         return 2 + 2 * len(self.parts)
+
+    def axes(self, fine: int) -> tuple[Axis, ...]:
+        """The moment, and each cycle."""
+
+        def told(shares: Floats) -> list[str]:
+            low, high = self._bounds
+            moments = [datetime.datetime.fromtimestamp(low + (high - low) * share, self._place) for share in shares]
+            return [moment.isoformat(timespec="minutes") for moment in moments]
+
+        turns = tuple(f"{number}/{HOURS} of it" for number in range(HOURS))
+        cycles = [Axis("turn", part, turns, 2 + 2 * place) for place, part in enumerate(sorted(self.parts))]
+        return (even("", fine, told, "(unknown)"), *cycles)
 
     def typed(self, values: pd.Series) -> npt.NDArray[Any]:
         return texts(values)

@@ -28,10 +28,16 @@ class Model(Kind):
         "mlp": "pipeline.learning.models.mlp:Mlp",
         "conv": "pipeline.learning.models.conv:Conv",
         "text": "pipeline.learning.models.text:Text",
+        "additive": "pipeline.learning.models.additive:Additive",
     }
     USUAL: ClassVar[str | None] = "mlp"
     NET: ClassVar[str] = "pipeline.learning.models.modular:Modular"
     """Made of the module; by name, so that only what uses it depends on it."""
+
+    @property
+    def sums(self) -> int:
+        """Rounds of which each asks for one sum; 0: it is learned by local steps."""
+        return 0
 
     @abstractmethod
     def module(self, shape: Shape, outputs: int) -> torch.nn.Module:

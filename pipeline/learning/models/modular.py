@@ -151,20 +151,11 @@ class Modular(Net):
 
     def examples(self, rows: int) -> Weights:
         """Made-up features, the same every time."""
-        return examples_of(self.shape, rows)
+        return self.shape.examples(rows)
 
 
 def _trained(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
-
-
-def examples_of(shape: Shape, rows: int) -> Weights:
-    """Made-up features [rows, width], the same every time: quantities in [0, 1], numbers of words."""
-    generator = np.random.default_rng(7)
-    made = generator.uniform(0, 1, (rows, shape.width)).astype(np.float32)
-    for part in shape.words:
-        made[:, part.slice] = generator.integers(0, part.vocabulary or 1, (rows, part.width))
-    return made
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +12,15 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import torch
 
+    from pipeline.learning.tasks.task import Task
+
 Weights = npt.NDArray[np.float32]
 """All trained parameters as one vector, in the order of the module's parameters, each row by row."""
 
 PROBED = 5
 """Made-up records on which a model is tried."""
 
-WEIGHTS, GRAPH = "weights.safetensors", "graph.onnx"
+WEIGHTS, GRAPH, TOLD = "weights.safetensors", "graph.onnx", "shapes.json"
 """Files of a version."""
 
 
@@ -58,6 +60,19 @@ class Net(ABC):
     @abstractmethod
     def outputs(self, weights: Weights, features: Weights) -> Weights:
         """What it says of each row: float32 [rows, outputs]."""
+
+    def told(self, task: Task, weights: Weights) -> dict[str, Any] | None:
+        """What it has learned, as a JSON document that a person can read; None: nobody can."""
+        return None
+
+    def contributions(self, weights: Weights, features: Weights) -> dict[str, Weights] | None:
+        """What each column adds to the outputs of each row [rows, outputs]: they add up to `outputs`. None: it cannot
+        be said."""
+        return None
+
+    def from_tensors(self, tensors: Mapping[str, Weights]) -> Weights:
+        """The parameters from the tensors of a version that has no graph. Raises ValueError."""
+        raise ValueError("a version without its graph")
 
     @abstractmethod
     def files(self, weights: Weights) -> Mapping[str, bytes]:

@@ -6,9 +6,9 @@ import math
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
-from pipeline.learning.columns.column import Matrix
 from pipeline.learning.queries.query import Measured, Query, Rows, share_error
 from pipeline.learning.queries.scores import Scores, metrics, roc_auc_error, score_counts
 from privacy.noise import Floats, Integers
@@ -112,7 +112,7 @@ class Confusion(Query):
         return Measured(mean, math.sqrt(error**2 + sampled**2 + (LARGEST_LOSS / UNIT / 2) ** 2))
 
 
-def softmax(logits: Matrix) -> Floats:
+def softmax(logits: npt.NDArray[np.floating[Any]]) -> Floats:
     """Probabilities [rows, classes] that add up to one."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     powers = np.exp(shifted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -12,7 +13,7 @@ from pipeline.learning.cells import text_of, texts
 from pipeline.learning.columns.column import Matrix
 from pipeline.learning.queries.query import Query
 from pipeline.learning.queries.scores import Scores, sigmoid
-from pipeline.learning.tasks.task import Task
+from pipeline.learning.tasks.task import Beginning, Task, certain, log
 from privacy.noise import Floats, Integers
 
 if TYPE_CHECKING:
@@ -84,6 +85,20 @@ class Binary(Task):
             outputs.squeeze(1), targets.nan_to_num(0.0), reduction="none"
         )
         return each * known
+
+    def moments(self, targets: Matrix) -> Floats:
+        return targets.astype(np.float64)[:, None]
+
+    def beginning(self, means: Floats) -> Beginning:
+        share = certain(float(means[0]))
+        return Beginning(np.array([log(share / (1 - share))]), math.sqrt(share * (1 - share)), 1.0)
+
+    def curvature(self, means: Floats, away: Floats) -> Floats:
+        shares = np.clip(certain(float(means[0])) + away, 0.0, 1.0)
+        return np.asarray(shares * (1 - shares))
+
+    def residuals(self, outputs: Floats, targets: Matrix) -> Floats:
+        return targets.astype(np.float64)[:, None] - sigmoid(outputs)
 
     def predictions(self, outputs: Matrix) -> Floats:
         """Probability of the positive class [rows, 1]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -12,7 +13,7 @@ from pipeline.learning.cells import text_of, texts
 from pipeline.learning.columns.column import Matrix
 from pipeline.learning.queries.confusion import Confusion, softmax
 from pipeline.learning.queries.query import Query
-from pipeline.learning.tasks.task import Task
+from pipeline.learning.tasks.task import Beginning, Task, certain, log
 from privacy.noise import Floats, Integers
 
 if TYPE_CHECKING:
@@ -73,6 +74,22 @@ class Classes(Task):
         known = targets.isfinite()
         classes = targets.nan_to_num(0.0).long()
         return cross_entropy(outputs, classes, reduction="none") * known
+
+    def moments(self, targets: Matrix) -> Floats:
+        return np.asarray(targets[:, None] == np.arange(len(self.classes)), dtype=np.float64)
+
+    def beginning(self, means: Floats) -> Beginning:
+        shares = [certain(share) for share in means.tolist()]
+        size = math.sqrt(math.fsum(share * (1 - share) for share in shares))
+        return Beginning(np.array([log(share) for share in shares]), size, 1.0)
+
+    def curvature(self, means: Floats, away: Floats) -> Floats:
+        first = np.array([certain(share) for share in means.tolist()])
+        shares = np.clip((first + away.T).T, 0.0, 1.0)
+        return np.asarray(shares * (1 - shares))
+
+    def residuals(self, outputs: Floats, targets: Matrix) -> Floats:
+        return self.moments(targets) - softmax(outputs)
 
     def predictions(self, outputs: Matrix) -> Floats:
         """Probability of each class [rows, classes]."""

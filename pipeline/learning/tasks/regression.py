@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -12,12 +13,16 @@ from pipeline.learning.cells import numbers
 from pipeline.learning.columns.column import Matrix
 from pipeline.learning.queries.query import Query
 from pipeline.learning.queries.residuals import WIDE, Residuals
-from pipeline.learning.tasks.task import Task
+from pipeline.learning.tasks.task import Beginning, Task, certain, log
 from privacy.noise import Floats, Integers
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
+
+NEAR = 0.1
+"""Of the range: nearer to it than this, a median is learned from sums like a mean (Huber 1964): a sign alone does not
+tell how far to go."""
 
 
 class Regression(Task):
@@ -74,6 +79,32 @@ class Regression(Task):
         else:
             each = told.exp() - wanted * told
         return each.where(known, each.new_zeros(()))
+
+    def moments(self, targets: Matrix) -> Floats:
+        inside = np.clip(targets.astype(np.float64), 0.0, 1.0)
+        return np.stack([inside, inside**2], axis=1)
+
+    def beginning(self, means: Floats) -> Beginning:
+        middle, spread = _spread(means)
+        if self.loss == "poisson":
+            return Beginning(np.array([log(middle)]), spread, 1.0)
+        return Beginning(np.array([middle]), 1.0 if self.loss == "absolute" else spread, spread)
+
+    def shift(self, means: Floats, away: Floats) -> Floats:
+        return np.zeros_like(away) if self.loss == "absolute" else super().shift(means, away)
+
+    def curvature(self, means: Floats, away: Floats) -> Floats:
+        middle, _ = _spread(means)
+        if self.loss == "poisson":
+            return np.asarray(np.clip(middle + away, 0.0, 1.0))
+        return np.full_like(away, 1 / NEAR if self.loss == "absolute" else 1.0)
+
+    def residuals(self, outputs: Floats, targets: Matrix) -> Floats:
+        wanted = targets.astype(np.float64)[:, None]
+        if self.loss == "poisson":
+            return wanted - np.exp(np.clip(outputs, -50.0, 5.0))
+        away: Floats = wanted - outputs
+        return np.clip(away / NEAR, -1.0, 1.0) if self.loss == "absolute" else away
 
     def predictions(self, outputs: Matrix) -> Floats:
         """As fractions of the range [rows, 1]."""
@@ -144,6 +175,12 @@ class Regression(Task):
         raw = numbers(values)
         inside = (raw >= self.low) & (raw <= self.high)
         return np.where(inside, raw > (self.low + self.high) / 2, 2).astype(np.int64)
+
+
+def _spread(means: Floats) -> tuple[float, float]:
+    """Mean and deviation of the targets, as far as noise lets tell."""
+    middle = certain(float(means[0]))
+    return middle, math.sqrt(min(max(float(means[1]) - middle**2, 1e-4), 0.25))
 
 
 def _rounded(value: float) -> float:

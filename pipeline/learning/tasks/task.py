@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -16,6 +17,15 @@ from privacy.noise import Floats, Integers
 if TYPE_CHECKING:
     import pandas as pd
     import torch
+
+
+class Beginning(NamedTuple):
+    """Where learning from sums begins. outputs [outputs]: of a model that knows no column. size: L2 norm of a usual
+    record's residuals. reach: how far a column usually moves an output."""
+
+    outputs: Floats
+    size: float
+    reach: float
 
 
 class Task(Kind):
@@ -74,6 +84,31 @@ class Task(Kind):
     def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Loss [rows] of each record. outputs: [rows, outputs]; targets: [rows]. 0 where the target is NaN."""
 
+    # -- what learning from sums asks --------------------------------------------------------------------------------
+    @abstractmethod
+    def moments(self, targets: Matrix) -> Floats:
+        """Of each record [rows, ...], from 0 to 1, of an L2 norm of at most the root of two: what the beginning follows
+        from, as means. targets: finite."""
+
+    @abstractmethod
+    def beginning(self, means: Floats) -> Beginning:
+        """From the means of `moments`, which noise may have moved. The same on every machine."""
+
+    def shift(self, means: Floats, away: Floats) -> Floats:
+        """By how much to move the outputs [outputs] of a model whose residuals are `away` [outputs] in the mean."""
+        said = means.copy()
+        said[: len(away)] -= away
+        return self.beginning(means).outputs - self.beginning(said).outputs
+
+    @abstractmethod
+    def curvature(self, means: Floats, away: Floats) -> Floats:
+        """Mean second derivative of the loss [outputs, ...] among records whose residuals at the beginning, which
+        follows from `means`, are `away` [outputs, ...] in the mean."""
+
+    @abstractmethod
+    def residuals(self, outputs: Floats, targets: Matrix) -> Floats:
+        """Minus the derivative of each record's loss [rows, outputs]; targets: finite."""
+
     @abstractmethod
     def predictions(self, outputs: Matrix) -> Floats:
         """What the question of the task counts by [rows, ...], from the model's outputs [rows, outputs]."""
@@ -126,3 +161,13 @@ class Task(Kind):
     @abstractmethod
     def grouped(self, values: pd.Series) -> Integers:
         """The group of each row."""
+
+
+def certain(share: float) -> float:
+    """A share that noise may have moved, away from what would be certainty."""
+    return min(max(share, 1e-4), 1.0 - 1e-4)
+
+
+def log(value: float) -> float:
+    """The natural logarithm, the same on every machine: libraries differ in the last bit."""
+    return round(math.log(value), 9)

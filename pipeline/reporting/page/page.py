@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,8 +13,10 @@ from markupsafe import Markup
 
 from pipeline.host.files import write_atomically
 from pipeline.language.protocol import own_version
+from pipeline.learning.models.net import TOLD
 from pipeline.reporting.page.account import Account
 from pipeline.reporting.page.chart import Bars, Grid, Plot, Series, barred, drawn, gridded
+from pipeline.reporting.page.effects import effects
 from pipeline.reporting.page.figures import compared, figures
 from pipeline.reporting.report import NAMES
 from pipeline.store.registry import Registered
@@ -57,6 +60,7 @@ def page(account: Account) -> str:
         settings=dict(_flat(account.config)),
         checks=_checks(account),
         figures=figures(account.evaluation) if account.evaluation else [],
+        shapes=_shapes(account),
         plots=[plot for plot in (_participation(account), _spent(account)) if plot],
         utility=_utility(account),
         search=_search(account),
@@ -125,6 +129,14 @@ def _checks(account: Account) -> list[tuple[str, str, str, str, list[str]]]:
     return rows
 
 
+def _shapes(account: Account) -> list[Markup]:
+    """The effects of the columns, where the version says what they are."""
+    for version in account.versions:
+        if account.version and version.version == account.version.version and TOLD in version.digests:
+            return effects(json.loads(version.read(TOLD)))
+    return []
+
+
 def _participation(account: Account) -> Markup | None:
     if not account.trained:
         return None
@@ -185,8 +197,6 @@ def _utility(account: Account) -> Markup | None:
 
 
 def _point(version: Registered, account: Account) -> tuple[int, float, float, float] | None:
-    import json
-
     headline = next(iter(account.version.metrics)) if account.version else ""
     try:
         epsilon = json.loads(version.read("privacy.json"))["epsilon"]

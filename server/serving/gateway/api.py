@@ -18,7 +18,7 @@ from server.serving.gateway.openapi import document, page
 from server.serving.refusal import Refused
 from server.serving.version import ServedModel
 
-KNOWN = {"rows", "version", "subject"}
+KNOWN = {"rows", "version", "subject", "explain"}
 
 
 def application(desk: Desk, outcomes: Outcomes) -> FastAPI:
@@ -36,8 +36,8 @@ def application(desk: Desk, outcomes: Outcomes) -> FastAPI:
 
     async def predict(request: Request) -> Response:
         request.scope["asked"] = "/predict"
-        rows, version, subject = _question(await request.body())
-        answered = desk.ask(rows, version, subject)
+        rows, version, subject, explained = _question(await request.body())
+        answered = desk.ask(rows, version, subject, explained=explained)
         reply = {
             "model": answered.model.registered.name,
             "version": answered.model.number,
@@ -112,8 +112,8 @@ def application(desk: Desk, outcomes: Outcomes) -> FastAPI:
     return api
 
 
-def _question(body: bytes) -> tuple[list[dict[str, Any]], str | None, str | None]:
-    """Rows, version and subject. Raises Refused."""
+def _question(body: bytes) -> tuple[list[dict[str, Any]], str | None, str | None, bool]:
+    """Rows, version, subject, and whether to explain. Raises Refused."""
     try:
         told = from_json(body)
     except ValueError as error:
@@ -121,7 +121,7 @@ def _question(body: bytes) -> tuple[list[dict[str, Any]], str | None, str | None
     if not isinstance(told, dict):
         raise Refused(422, 'expected an object: {"rows": [...]}')
     if more := sorted(set(told) - KNOWN):
-        raise Refused(422, f"no such field: {more[0][:60]}; there are rows, version and subject")
+        raise Refused(422, f"no such field: {more[0][:60]}; there are rows, version, subject and explain")
     rows = told.get("rows")
     if not isinstance(rows, list):
         raise Refused(422, "rows: expected a list of objects, each from column to value")
@@ -133,4 +133,7 @@ def _question(body: bytes) -> tuple[list[dict[str, Any]], str | None, str | None
         raise Refused(422, "version: expected a number, or champion")
     if subject is not None and not isinstance(subject, str):
         raise Refused(422, "subject: expected text")
-    return rows, None if version is None else str(version), subject
+    explained = told.get("explain", False)
+    if not isinstance(explained, bool):
+        raise Refused(422, "explain: expected true or false")
+    return rows, None if version is None else str(version), subject, explained

@@ -41,7 +41,14 @@ class Desk:
     memory: Memory | None = None
     intake: Intake | None = None
 
-    def ask(self, rows: Sequence[Mapping[str, Any]], version: str | None, subject: str | None) -> Answered:
+    def ask(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        version: str | None,
+        subject: str | None,
+        *,
+        explained: bool = False,
+    ) -> Answered:
         """Raises Refused."""
         if not rows:
             raise Refused(422, "no rows: expected at least one")
@@ -50,7 +57,7 @@ class Desk:
         if subject is not None and len(subject) > LONGEST_SUBJECT:
             raise Refused(422, f"a subject of {len(subject)} characters; at most {LONGEST_SUBJECT}")
         model = self.shelf.chosen(version, subject)
-        said = self._said(model, rows, drawn=version is None)
+        said = self._said(model, rows, drawn=version is None, explained=explained)
         told = {model.number: said.numbers}
         for other in self.shelf.shadows(model.number):
             if (beside := self._beside(other, rows, said)) is not None:
@@ -70,15 +77,17 @@ class Desk:
             unit = self.receipts.unit(subject).hex() if subject is not None else ""
             self.memory.keep(id, model.spec.task.column, unit, rows)
         answers = said.answers
+        if said.added is not None:
+            answers = [{**answer, "contributions": each} for answer, each in zip(answers, said.added, strict=True)]
         if self.decimals is not None:
             answers = [_rounded(answer, self.decimals) for answer in answers]
         return Answered(model, answers, id)
 
-    def _said(self, model: ServedModel, rows: Sequence[Mapping[str, Any]], drawn: bool) -> Said:
+    def _said(self, model: ServedModel, rows: Sequence[Mapping[str, Any]], *, drawn: bool, explained: bool) -> Said:
         """drawn: nobody named the version, so that how it does is evidence for it. Raises Refused."""
         begun = time.perf_counter()
         try:
-            said = model.said(rows)
+            said = model.said(rows, explained=explained)
         except RowsRefused as error:
             raise Refused(422, str(error)) from None
         except Exception:

@@ -55,6 +55,10 @@ def document(model: ServedModel | None, max_rows: int) -> dict[str, Any]:
                 "maxLength": 256,
                 "description": "Whom it is about: the same subject is answered by the same version.",
             },
+            "explain": {
+                "type": "boolean",
+                "description": "Also tell what each column adds to the answer: `contributions` of an additive version.",
+            },
         },
     }
     reply = {

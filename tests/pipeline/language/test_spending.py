@@ -49,14 +49,14 @@ def test_checks_cost_their_share_and_nothing_where_nothing_may_be_asked() -> Non
 def test_shared_noise_has_to_be_shared_by_somebody_honest() -> None:
     for shares in (None, AskedShares(noise_multiplier=5.0, cohort=2)):
         with pytest.raises(ProtocolError, match="honest cohort"):
-            spending(CLIENT.model_copy(update={"colluders": 2}), shares).plan(CONFIG.training)
+            spending(CLIENT.model_copy(update={"colluders": 2}), shares).plan(CONFIG.training, CONFIG.model)
 
 
 def test_what_stands_beside_is_paid_from_the_same_epsilon() -> None:
     made = spending(RECORD)
     checks = made.beside("training")
     assert checks == made.beside("evaluation") == (made.release("validation"),)
-    plan = made.plan(CONFIG.training)
+    plan = made.plan(CONFIG.training, CONFIG.model)
     assert plan.run() == made.release("training")
     for release in (plan.run(), made.release("evaluation")):
         assert 1.98 <= epsilon_of([release, *checks], RECORD.delta) <= 2.0
@@ -65,10 +65,10 @@ def test_what_stands_beside_is_paid_from_the_same_epsilon() -> None:
 
 def test_what_is_asked_is_what_the_budget_says() -> None:
     made = spending(RECORD)
-    made.demand(training_line(RECORD, CONFIG.training))
+    made.demand(training_line(RECORD, CONFIG.training, CONFIG.model))
     made.demand(None)
     more = CONFIG.training.model_copy(update={"rounds": CONFIG.training.rounds + 1})
-    for asked in (training_line(RECORD, more), training_line(CLIENT, CONFIG.training)):
+    for asked in (training_line(RECORD, more, CONFIG.model), training_line(CLIENT, CONFIG.training, CONFIG.model)):
         with pytest.raises(ProtocolError, match="not what the budget of the run says"):
             made.demand(asked)
 

@@ -1,0 +1,225 @@
+"""Models that are learned from sums, and noise that clients share at record level, through the whole lifecycle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Context, Message
+from pydantic import ValidationError
+
+from clients.home import Home
+from clients.preprocessing import find_features
+from pipeline.language.config import Config
+from pipeline.language.noise import LEVELS
+from pipeline.language.packing import pack, unpack
+from pipeline.language.protocol import TrainRequest
+from pipeline.learning.models.model import Model
+from pipeline.learning.models.summing import NORM, Summing
+from privacy.accounting import epsilon_of
+from privacy.errors import CohortTooSmall, ConfigError, StageFailed
+from tests.support import Federation, Killed, configured
+
+pytestmark = pytest.mark.whole
+
+ADDITIVE = {"kind": "additive", "rounds": 8, "bins": 8, "pairs": 1, "cells": 3}
+SHARED = {"unit": "record", "epsilon": 3.0, "delta": 1e-5, "noise": "shared"}
+
+
+def added(dataset: Path, **changes: Any) -> Config:
+    return configured(dataset, **{"model": ADDITIVE, "privacy": SHARED, **changes})
+
+
+def reserved(federation: Federation, client: str = "east") -> list[Any]:
+    return [row for row in Home(federation.homes[client]).ledger.rows() if row.kind == "reserve"]
+
+
+def test_every_sum_is_charged_and_all_of_them_cost_the_epsilon(tmp_path: Path, dataset: Path) -> None:
+    federation = Federation(tmp_path, added(dataset))
+    outcome = federation.run()
+    assert federation.charges() == {"validate": 1, "train": 8, "evaluate": 1}
+    charged = [row.releases[0] for row in reserved(federation) if "/train/" in row.id]
+    assert {(release.mechanism, release.unit, release.count) for release in charged} == {("gaussian", "record", 1)}
+    checks = [row.releases[0] for row in reserved(federation) if "validate/" in row.id]
+    assert 2.97 <= epsilon_of([*charged, *checks], 1e-5) <= 3.0
+    assert [len(clients) for clients in outcome.model.rounds.values()] == [6] * 8
+    assert "share the noise of training and evaluation" in outcome.version.privacy.text
+    assert federation.run().version.version == outcome.version.version
+    assert not {"training", "evaluation"} & federation.executed, "unchanged, nothing is asked again"
+
+
+def test_noise_that_is_shared_is_less(tmp_path: Path, dataset: Path) -> None:
+    """Of four honest clients each adds half of what it would need alone; and the evaluation says so."""
+    errors = {}
+    for noise in ("own", "shared"):
+        federation = Federation(tmp_path / noise, added(dataset, privacy={**SHARED, "noise": noise}))
+        errors[noise] = federation.run().evaluation.noise
+        assert math.isfinite(errors[noise])
+    honest = 3
+    assert errors["own"] / errors["shared"] == pytest.approx(math.sqrt(honest), rel=0.1)
+
+
+def test_without_privacy_the_federation_learns_what_pooled_rows_would(tmp_path: Path, dataset: Path) -> None:
+    federation = Federation(tmp_path, added(dataset, privacy="none", simulation__lifetime_epsilon=float("inf")))
+    outcome = federation.run()
+    config, store = federation.config, federation.workspace.artifacts()
+    weights = np.frombuffer(store.get(outcome.model.weights), dtype="<f4")
+    spec, net = _net(config)
+    features, targets = [], []
+    for home in map(Home, federation.homes.values()):
+        (made,) = home.root.glob("snapshots/*/features/*")
+        split = find_features(home, made.name, spec, config.data.holdout).split("training", config.data.holdout)
+        features.append(split.features)
+        targets.append(split.targets)
+    pooled = net.initial()
+    for _ in range(net.rounds):
+        total = net.count(spec.task, pooled, np.concatenate(features), np.concatenate(targets))
+        pooled = net.advance(spec.task, pooled, total, 0.0)
+    assert np.array_equal(weights, pooled), "to the last bit"
+
+
+def _net(config: Config) -> tuple[Any, Summing]:
+    from pipeline.learning.features import FeatureSpec
+
+    spec = FeatureSpec.of(config.data)
+    net = config.model.net(spec.shape, spec.task.outputs, 0)
+    assert isinstance(net, Summing)
+    return spec, net
+
+
+@pytest.mark.parametrize("unit", ["client", "record"])
+def test_it_learns_where_whole_clients_are_protected_too(tmp_path: Path, dataset: Path, unit: str) -> None:
+    """At an epsilon that nobody should choose: what six clients can afford is noise."""
+    privacy = {"unit": unit, "epsilon": 2000.0 if unit == "client" else 8.0, "delta": 1e-5}
+    config = added(dataset, privacy=privacy, simulation__lifetime_epsilon=float("inf"))
+    outcome = Federation(tmp_path, config).run()
+    assert outcome.evaluation.metrics["roc_auc"] > 0.65
+
+
+def test_persons_add_one_record_to_each_sum(tmp_path: Path, dataset: Path) -> None:
+    config = added(dataset, privacy={**SHARED, "unit": "subject"}, simulation__key=["shoe_size", "age"])
+    federation = Federation(tmp_path, config)
+    federation.run()
+    assert {release.unit for row in reserved(federation) for release in row.releases} == {"subject"}
+
+
+def test_a_killed_client_loses_that_sum_and_the_order_goes_on(tmp_path: Path, dataset: Path) -> None:
+    """What the next sum is for follows from how many were summed, not from how many were tried."""
+    federation = Federation(tmp_path, added(dataset))
+    calls: list[int] = []
+
+    def silent_once(message: Message, context: Context) -> Message | None:
+        calls.append(1)
+        return None if len(calls) == 3 else federation.grid.app(message, context)
+
+    federation.grid.faults[("north", "train")] = silent_once
+    outcome = federation.run()
+    sizes = [len(clients) for clients in outcome.model.rounds.values()]
+    assert sizes == [6, 6, 0, 6, 6, 6, 6, 6], "with a share of the noise nothing is sealed twice"
+    assert federation.charges("east")["train"] == 8
+    _, net = _net(federation.config)
+    weights = np.frombuffer(federation.workspace.artifacts().get(outcome.model.weights), dtype="<f4")
+    assert net.steps(weights) == 7
+
+
+def test_a_run_killed_in_the_middle_goes_on_and_charges_once(tmp_path: Path, dataset: Path) -> None:
+    federation = Federation(tmp_path, added(dataset))
+    calls: list[int] = []
+
+    def killed(message: Message, context: Context) -> Message | None:
+        calls.append(1)
+        if len(calls) == 5:
+            raise Killed
+        return federation.grid.app(message, context)
+
+    federation.grid.faults[("west", "train")] = killed
+    with pytest.raises((Killed, StageFailed)):
+        federation.run()
+    del federation.grid.faults[("west", "train")]
+    outcome = federation.run()
+    assert federation.charges("east")["train"] == 8
+    assert sum(bool(clients) for clients in outcome.model.rounds.values()) >= 7
+
+
+def _tampering(federation: Federation, change: Callable[[TrainRequest], TrainRequest]) -> Callable[..., Message | None]:
+    def tampered(message: Message, context: Context) -> Message | None:
+        request, blobs = unpack(TrainRequest, message.content)
+        again = Message(pack(change(request), blobs), message.metadata.dst_node_id, message.metadata.message_type)
+        again.metadata.__dict__["_message_id"] = "m"
+        return federation.grid.app(again, context)
+
+    return tampered
+
+
+@pytest.mark.parametrize("cohort", [2, 40])
+def test_a_cohort_that_is_not_there_shares_no_noise(tmp_path: Path, dataset: Path, cohort: int) -> None:
+    """Told that forty share it each would add a sixth of what it has to; told of two, it would spoil nobody's."""
+    federation = Federation(tmp_path, added(dataset))
+
+    def told(request: TrainRequest) -> TrainRequest:
+        assert request.shares
+        return request.model_copy(update={"shares": request.shares.model_copy(update={"cohort": cohort})})
+
+    for name in federation.homes:
+        federation.grid.faults[(name, "train")] = _tampering(federation, told)
+    with pytest.raises(CohortTooSmall):
+        federation.run()
+    assert federation.charges().get("train", 0) in (0, 1)
+    if cohort == 40:
+        assert federation.charges().get("train", 0) == 0
+
+
+def test_one_client_that_is_told_otherwise_is_not_in_the_sum(tmp_path: Path, dataset: Path) -> None:
+    federation = Federation(tmp_path, added(dataset))
+
+    def told(request: TrainRequest) -> TrainRequest:
+        assert request.privacy != "none"
+        return request.model_copy(update={"privacy": request.privacy.model_copy(update={"epsilon": 15.0})})
+
+    federation.grid.faults[("north", "train")] = _tampering(federation, told)
+    outcome = federation.run()
+    assert federation.excluded["north"] in ("upload-rejected", "protocol")
+    assert all("north" not in clients for clients in outcome.model.rounds.values())
+
+
+def test_too_few_pause_the_run_and_it_goes_on_when_they_are_back(tmp_path: Path, dataset: Path) -> None:
+    federation = Federation(tmp_path, added(dataset))
+    calls: list[int] = []
+
+    def away(message: Message, context: Context) -> Message | None:
+        calls.append(1)
+        return federation.grid.app(message, context) if len(calls) < 10 else None
+
+    for name in ("north", "south", "west"):
+        federation.grid.faults[(name, "train")] = away
+    with pytest.raises(CohortTooSmall):
+        federation.run()
+    federation.grid.faults.clear()
+    outcome = federation.run()
+    assert outcome.evaluation.clients
+    assert federation.charges("east")["train"] <= 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"privacy": {**SHARED, "colluders": 4}}, "leaves nobody honest"),
+        ({"encryption__scheme": "none"}, "noise shared divides the noise among the clients"),
+        ({"tuning__space": {"training.learning_rate": {"low": 0.1, "high": 1}}}, "needs no tuning"),
+        ({"audit__enabled": True}, "an audit attacks local steps"),
+        ({"model": {**ADDITIVE, "pairs": [["age", "weight"]]}}, "names weight"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_runs(dataset: Path, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises((ConfigError, ValidationError), match=said):
+        added(dataset, **changes)
+
+
+def test_counts_are_fine_enough_to_be_noised_in_shares() -> None:
+    """A share of less than some levels would not add up to the noise that is accounted for."""
+    assert NORM >= LEVELS
+    assert Model.of({"kind": "additive"}).sums == 40
