@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +21,11 @@ from pipeline.language.packing import pack, unpack
 from pipeline.language.protocol import TrainRequest
 from pipeline.learning.models.model import Model
 from pipeline.learning.models.summing import NORM, Summing
+from pipeline.reporting.page.page import write_page
+from pipeline.store.registry import Registry
 from privacy.accounting import epsilon_of
 from privacy.errors import CohortTooSmall, ConfigError, StageFailed
+from server.serving.version import ServedModel
 from tests.support import Federation, Killed, configured
 
 pytestmark = pytest.mark.whole
@@ -50,6 +54,34 @@ def test_every_sum_is_charged_and_all_of_them_cost_the_epsilon(tmp_path: Path, d
     assert "share the noise of training and evaluation" in outcome.version.privacy.text
     assert federation.run().version.version == outcome.version.version
     assert not {"training", "evaluation"} & federation.executed, "unchanged, nothing is asked again"
+
+
+def test_a_version_says_what_each_column_adds(tmp_path: Path, dataset: Path) -> None:
+    """At the endpoint for a row, and in the report as plots; both from what was registered."""
+    federation = Federation(tmp_path, added(dataset, privacy={**SHARED, "epsilon": 15.0}))
+    outcome = federation.run()
+    workspace = federation.workspace
+    (version,) = Registry(workspace.registry_url, workspace.models).versions("stay")
+    served = ServedModel.load(version)
+    rows = [{"age": 90, "lab": 11, "unit": "intensive"}, {"age": None, "lab": 1, "unit": "new wing"}]
+    said = served.said(rows, explained=True)
+    assert said.added
+    assert set(said.added[0]) >= {"(level)", "age", "lab", "unit"}
+    for answer, each in zip(said.answers, said.added, strict=True):
+        logit = sum(float(np.sum(value)) for value in each.values())
+        assert 1 / (1 + math.exp(-logit)) == pytest.approx(answer["probability"], abs=1e-5)
+    assert said.added[0]["age"] > 0 > said.added[1]["lab"], "older is worse, and so is more"  # type: ignore[operator]
+    assert served.said(rows).added is None
+
+    told = json.loads(version.read("shapes.json"))
+    assert [effect["columns"] for effect in told["effects"]][:3] == [["age"], ["lab"], ["unit"]]
+    for effect in told["effects"]:
+        flat, counts = np.array(effect["effect"][0]).ravel(), np.maximum(np.array(effect["records"]).ravel(), 0)
+        assert abs((flat * counts).sum()) < 1e-3 * counts.sum(), "zero is the mean"
+        assert (np.array(effect["error"]) > 0).all()
+    page = write_page(workspace, outcome.run).read_text()
+    assert "What it has learned" in page
+    assert page.count("<svg") > 6
 
 
 def test_noise_that_is_shared_is_less(tmp_path: Path, dataset: Path) -> None:

@@ -120,9 +120,9 @@ def _curved(bins: Bins, task: Task, state: Step, sums: Floats, noise: float, sta
 
 def prior_of(
     bins: Bins, task: Task, state: Step, noise: float, output: int, number: int
-) -> tuple[Floats, Floats, Floats, Floats]:
+) -> tuple[Floats, Floats, Floats, Floats, Floats]:
     """Of the bins of an axis or the cells of a pair: how steep the loss is, how far each is held back, how far to
-    its neighbours, and the variance of what all sums together say."""
+    its neighbours, the variance of what all sums together say, and how steep the loss surely is."""
     low, high = bins.edges[number], bins.edges[number + 1]
     pair = number >= len(bins.axes)
     counts, curves = state.counts[low:high], state.curves[output, low:high]
@@ -134,12 +134,12 @@ def prior_of(
     said = heard + steep
     reach = task.beginning(state.means).reach * (PAIR if pair else 1.0)
     held, near = said / (surely * reach**2), said / (surely * (reach * NEIGHBOURS) ** 2)
-    return steep, held, near, said
+    return steep, held, near, said, surely
 
 
 def _move(bins: Bins, task: Task, state: Step, sums: Floats, noise: float, output: int, number: int) -> Floats:
     """The Newton step of one axis or pair, as if the others were right."""
-    steep, held, near, _ = prior_of(bins, task, state, noise, output, number)
+    steep, held, near, _, _ = prior_of(bins, task, state, noise, output, number)
     low, high = bins.edges[number], bins.edges[number + 1]
     ordered = bins.axes[number][2].ordered if number < len(bins.axes) else 0
     return smoothed(sums, state.shapes[output, low:high], steep, held, near[:ordered])

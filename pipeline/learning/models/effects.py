@@ -92,8 +92,9 @@ def _effect(
     low, high = bins.edges[number], bins.edges[number + 1]
     errors = np.zeros((bins.outputs, high - low))
     for output in range(bins.outputs):
-        steep, held, _, said = prior_of(bins, task, state, float(state.doubt[2]), output, number)
-        errors[output] = np.sqrt(said) / (steep + held)
+        _, held, _, said, surely = prior_of(bins, task, state, float(state.doubt[2]), output, number)
+        # Deviation of the posterior: where little was heard, that of the prior, and no less.
+        errors[output] = 1 / np.sqrt(surely * surely / said + held * surely / said)
     title = axes[0].title if len(axes) == 1 else ""
     return Effect(columns, title, axes, labels, state.counts[low:high], table[:, low:high], errors)
 

@@ -12,6 +12,8 @@ from pipeline.reporting.page.chart import Bars, Grid, Plot, Series, barred, draw
 
 SURE = 1.96
 """Standard errors of a 95 % interval."""
+LONGEST = 24
+"""Characters of a name."""
 NAMES, SHOWN = 12, 24
 """Names of a column, and plots of a page, at most: those with most records, and those that say most."""
 
@@ -32,6 +34,10 @@ def _drawn(effect: Mapping[str, Any]) -> Markup:
 
 def _title(effect: Mapping[str, Any]) -> str:
     return " and ".join(effect["columns"]) + (f" ({effect['part']})" if effect["part"] else "")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def _size(effect: Mapping[str, Any]) -> float:
@@ -73,13 +79,13 @@ def _names(effect: Mapping[str, Any]) -> Markup:
     labels, records = effect["labels"][0], effect["records"]
     fullest = sorted(sorted(range(len(labels)), key=lambda place: -records[place])[:NAMES])
     if len(effect["effect"]) > 1:
-        return _grid(effect, [labels[k] for k in fullest], [[o[k] for k in fullest] for o in effect["effect"]])
+        return _grid(effect, [_short(labels[k]) for k in fullest], [[o[k] for k in fullest] for o in effect["effect"]])
     values, errors = [effect["effect"][0][k] for k in fullest], [effect["error"][0][k] for k in fullest]
     least = min(0.0, *values)
     bars = Bars(
         title=_title(effect),
         said="What each name adds; zero is the mean over the records.",
-        names=[labels[k] for k in fullest],
+        names=[_short(labels[k]) for k in fullest],
         values=[abs(value) for value in values],
         texts=[f"{value:+.2f} ± {SURE * error:.2f}" for value, error in zip(values, errors, strict=True)],
         starts=[min(value, 0.0) - least for value in values],

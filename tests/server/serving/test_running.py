@@ -130,6 +130,8 @@ def test_models_and_health(url: str, registry: Registry) -> None:
         ({"rows": [ROW], "version": "../x"}, "404"),
         ({"rows": [ROW], "version": True}, "422.*version: expected"),
         ({"rows": [ROW], "subject": 7}, "422.*subject: expected text"),
+        ({"rows": [ROW], "explain": "yes"}, "422.*explain: expected true or false"),
+        ({"rows": [ROW], "explain": True}, "422.*it is no additive model"),
         ({"rows": [{**ROW, "unit": "x" * 70000}]}, "413.*at most 65536"),
     ],
 )

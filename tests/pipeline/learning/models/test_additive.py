@@ -77,9 +77,11 @@ def net_of(task: str = "binary", **changes: Any) -> tuple[Summing, FeatureSpec]:
     return net, spec
 
 
-def learned(net: Summing, task: Task, parts: list[tuple[Weights, Weights]], noise: float = 0.0) -> Weights:
+def learned(
+    net: Summing, task: Task, parts: list[tuple[Weights, Weights]], noise: float = 0.0, seed: int = 1
+) -> Weights:
     """After all rounds over the parts, with that much noise in each sum."""
-    draw, weights = np.random.default_rng(1), net.initial()
+    draw, weights = np.random.default_rng(seed), net.initial()
     for step in range(net.rounds):
         total = sum(net.count(task, weights, *part) for part in parts)
         assert len(total) == net.size(task, step)
@@ -208,6 +210,33 @@ def test_an_effect_that_may_only_rise_does_so(way: str) -> None:
     steps = np.diff(net.outputs(weights, spec.matrix(probe))[:, 0])
     assert (steps >= -1e-6).all() if way == "rising" else (steps <= 1e-6).all()
     assert np.abs(steps).max() > 0
+
+
+def test_what_columns_add_makes_up_what_is_said() -> None:
+    for task in ("binary", "classes"):
+        net, spec = net_of(task, pairs=2)
+        frame = rows(2000)
+        weights = learned(net, spec.task, [(spec.matrix(frame), targets(frame, task))], noise=NORM * 2.0)
+        features = spec.matrix(frame.head(200))
+        added = net.contributions(weights, features)
+        assert added
+        assert {"(level)", *COLUMNS} < set(added)
+        assert sum(added.values()) == pytest.approx(net.outputs(weights, features), abs=1e-4)
+
+
+def test_the_error_that_is_told_of_an_effect_is_about_what_noise_and_chance_make_of_it() -> None:
+    net, spec = net_of(pairs=0, bins=16)
+    values, errors = [], []
+    for seed in range(8):
+        frame = rows(5000, seed)
+        weights = learned(net, spec.task, [(spec.matrix(frame), targets(frame, "binary"))], NORM * 4.0, seed)
+        told = net.told(spec.task, weights)
+        assert told
+        values.append([effect["effect"][0] for effect in told["effects"]])
+        errors.append([effect["error"][0] for effect in told["effects"]])
+    for place in range(len(values[0])):
+        found = np.std([one[place] for one in values], axis=0)
+        assert 0.4 < np.median(found / np.mean([one[place] for one in errors], axis=0)) < 2.0
 
 
 def test_sums_that_no_records_have_are_refused() -> None:
