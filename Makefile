@@ -39,7 +39,7 @@ lint: .venv/installed-dev
 soak: .venv/installed-dev
 	$(BIN)/pytest -m soak
 
-interop: .venv/installed-dev .venv-airflow/installed .venv-kubeflow/installed .venv-beam/installed .venv-mlmd/installed .venv-openlineage/installed
+interop: .venv/installed-dev .venv-airflow/installed .venv-kubeflow/installed .venv-beam/installed .venv-mlmd/installed .venv-openlineage/installed .venv-xgboost/installed
 	$(BIN)/pytest -m interop
 
 bench: .venv/installed-dev
@@ -60,7 +60,8 @@ bench-encryption: .venv/installed-dev .venv-nvflare/installed
 .venv-beam/installed: PACKAGES = apache-beam==2.77.0
 .venv-mlmd/installed: PACKAGES = ml-metadata==1.17.1
 .venv-openlineage/installed: PACKAGES = openlineage-python==1.54.0
-.venv-airflow/installed .venv-kubeflow/installed .venv-beam/installed .venv-mlmd/installed .venv-openlineage/installed: Makefile
+.venv-xgboost/installed: PACKAGES = xgboost-cpu==3.2.0
+.venv-airflow/installed .venv-kubeflow/installed .venv-beam/installed .venv-mlmd/installed .venv-openlineage/installed .venv-xgboost/installed: Makefile
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet $(PACKAGES)
 	touch $@

@@ -16,7 +16,6 @@ from pipeline.language.settings.privacy import ClientPrivacy, Privacy
 from pipeline.language.settings.training import TrainingConfig
 from pipeline.learning.contract import DataContract
 from pipeline.learning.models.model import Model
-from pipeline.learning.models.net import TOLD
 from pipeline.stages.values import (
     AuditReport,
     Cohort,
@@ -77,8 +76,7 @@ def registration(
         "privacy.json": statement.model_dump_json(indent=1).encode(),
         "lineage.json": json.dumps(lineage, indent=1, sort_keys=True).encode(),
     }
-    if (told := net.told(spec.task, weights)) is not None:
-        files[TOLD] = json.dumps(told, indent=1).encode()
+    files |= {name: json.dumps(told, indent=1).encode() for name, told in net.told(spec.task, weights).items()}
     if audit_report.unit is not None:
         files["audit.json"] = audit_report.model_dump_json(indent=1).encode()
     if statistics_report.question is not None:

@@ -77,7 +77,7 @@ def test_what_is_no_model_here_is_named_apart(kind: str, error_class: type[Excep
 
 @pytest.mark.parametrize("kind", ["perceptron", "os.system", "a b:C", "a:b:c", ":C", "a:", "../x:C", 7, None, ["mlp"]])
 def test_what_is_no_name_is_refused_with_those_that_are(kind: Any) -> None:
-    with pytest.raises(ValueError, match="known are linear, mlp, conv, text, additive, or `package"):
+    with pytest.raises(ValueError, match="known are linear, mlp, conv, text, additive, trees, or `package"):
         Model.of({"kind": kind}, ["*"])
 
 

@@ -25,7 +25,7 @@ from pipeline.reporting.page.page import write_page
 from pipeline.store.registry import Registry
 from privacy.accounting import epsilon_of
 from privacy.errors import CohortTooSmall, ConfigError, StageFailed
-from server.serving.version import ServedModel
+from server.serving.version import RowsRefused, ServedModel
 from tests.support import Federation, Killed, configured
 
 pytestmark = pytest.mark.whole
@@ -95,8 +95,15 @@ def test_noise_that_is_shared_is_less(tmp_path: Path, dataset: Path) -> None:
     assert errors["own"] / errors["shared"] == pytest.approx(math.sqrt(honest), rel=0.1)
 
 
-def test_without_privacy_the_federation_learns_what_pooled_rows_would(tmp_path: Path, dataset: Path) -> None:
-    federation = Federation(tmp_path, added(dataset, privacy="none", simulation__lifetime_epsilon=float("inf")))
+TREES = {"kind": "trees", "trees": 3, "depth": 2, "bins": 8}
+
+
+@pytest.mark.parametrize("model", [ADDITIVE, TREES, {**TREES, "splits": "random"}])
+def test_without_privacy_the_federation_learns_what_pooled_rows_would(
+    tmp_path: Path, dataset: Path, model: dict[str, Any]
+) -> None:
+    changes = {"model": model, "privacy": "none", "simulation__lifetime_epsilon": float("inf")}
+    federation = Federation(tmp_path, added(dataset, **changes))
     outcome = federation.run()
     config, store = federation.config, federation.workspace.artifacts()
     weights = np.frombuffer(store.get(outcome.model.weights), dtype="<f4")
@@ -112,6 +119,19 @@ def test_without_privacy_the_federation_learns_what_pooled_rows_would(tmp_path: 
         total = net.count(spec.task, pooled, np.concatenate(features), np.concatenate(targets))
         pooled = net.advance(spec.task, pooled, total, 0.0)
     assert np.array_equal(weights, pooled), "to the last bit"
+
+
+def test_trees_are_charged_by_the_sum_too(tmp_path: Path, dataset: Path) -> None:
+    federation = Federation(tmp_path, added(dataset, model={**TREES, "splits": "random"}))
+    outcome = federation.run()
+    assert federation.charges()["train"] == 4, "one for where the records lie, one a tree"
+    (version,) = Registry(federation.workspace.registry_url, federation.workspace.models).versions("stay")
+    assert "xgboost.json" in version.digests
+    served = ServedModel.load(version)
+    assert 0 <= served.predict([{"age": 90, "lab": 11, "unit": "intensive"}])[0]["probability"] <= 1
+    with pytest.raises(RowsRefused, match="no additive model"):
+        served.said([{"age": 90, "lab": 11, "unit": "intensive"}], explained=True)
+    assert outcome.evaluation.clients
 
 
 def _net(config: Config) -> tuple[Any, Summing]:

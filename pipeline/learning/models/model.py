@@ -29,6 +29,7 @@ class Model(Kind):
         "conv": "pipeline.learning.models.conv:Conv",
         "text": "pipeline.learning.models.text:Text",
         "additive": "pipeline.learning.models.additive:Additive",
+        "trees": "pipeline.learning.models.trees:Trees",
     }
     USUAL: ClassVar[str | None] = "mlp"
     NET: ClassVar[str] = "pipeline.learning.models.modular:Modular"

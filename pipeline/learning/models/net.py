@@ -20,7 +20,7 @@ Weights = npt.NDArray[np.float32]
 PROBED = 5
 """Made-up records on which a model is tried."""
 
-WEIGHTS, GRAPH, TOLD = "weights.safetensors", "graph.onnx", "shapes.json"
+WEIGHTS, GRAPH, TOLD, BOOSTED = "weights.safetensors", "graph.onnx", "shapes.json", "xgboost.json"
 """Files of a version."""
 
 
@@ -61,9 +61,9 @@ class Net(ABC):
     def outputs(self, weights: Weights, features: Weights) -> Weights:
         """What it says of each row: float32 [rows, outputs]."""
 
-    def told(self, task: Task, weights: Weights) -> dict[str, Any] | None:
-        """What it has learned, as a JSON document that a person can read; None: nobody can."""
-        return None
+    def told(self, task: Task, weights: Weights) -> Mapping[str, dict[str, Any]]:
+        """What it has learned, for others: JSON documents by the names of their files."""
+        return {}
 
     def contributions(self, weights: Weights, features: Weights) -> dict[str, Weights] | None:
         """What each column adds to the outputs of each row [rows, outputs]: they add up to `outputs`. None: it cannot

@@ -25,7 +25,7 @@ from pipeline.learning.models.binned import NAMED, Step
 from pipeline.learning.models.bins import SCREENED, Bins
 from pipeline.learning.models.boosting import counted, levelled, screened, stepped
 from pipeline.learning.models.effects import centred_table, effects_of, level_of
-from pipeline.learning.models.net import WEIGHTS, Weights
+from pipeline.learning.models.net import TOLD, WEIGHTS, Weights
 from pipeline.learning.models.ordering import Stage, stage_of
 from pipeline.learning.models.summing import Summing
 from pipeline.learning.shape import Shape
@@ -120,12 +120,11 @@ class Shapes(Summing):
         places = self.bins.places(features, state if self.bins.pairs(state) else None)
         return np.asarray(_added(state, state.mean, places).astype(np.float32))
 
-    def told(self, task: Task, weights: Weights) -> dict[str, Any]:
+    def told(self, task: Task, weights: Weights) -> Mapping[str, dict[str, Any]]:
         state = self.bins.known.read(weights)
-        return {
-            "level": np.round(level_of(self.bins, state), 6).tolist(),
-            "effects": [effect.document for effect in effects_of(self.bins, task, state)],
-        }
+        level = np.round(level_of(self.bins, state), 6).tolist()
+        effects = [effect.document for effect in effects_of(self.bins, task, state)]
+        return {TOLD: {"level": level, "effects": effects}}
 
     def contributions(self, weights: Weights, features: Weights) -> dict[str, Weights]:
         bins, state = self.bins, self.bins.known.read(weights)

@@ -86,6 +86,10 @@ class Binary(Task):
         )
         return each * known
 
+    @property
+    def meaning(self) -> Literal["logit"]:
+        return "logit"
+
     def moments(self, targets: Matrix) -> Floats:
         return targets.astype(np.float64)[:, None]
 
@@ -99,6 +103,14 @@ class Binary(Task):
 
     def residuals(self, outputs: Floats, targets: Matrix) -> Floats:
         return targets.astype(np.float64)[:, None] - sigmoid(outputs)
+
+    @property
+    def steepest(self) -> float:
+        return 0.25
+
+    def steepness(self, outputs: Floats) -> Floats:
+        chances = sigmoid(outputs)
+        return np.asarray(chances * (1 - chances))
 
     def predictions(self, outputs: Matrix) -> Floats:
         """Probability of the positive class [rows, 1]."""

@@ -75,6 +75,10 @@ class Classes(Task):
         classes = targets.nan_to_num(0.0).long()
         return cross_entropy(outputs, classes, reduction="none") * known
 
+    @property
+    def meaning(self) -> Literal["classes"]:
+        return "classes"
+
     def moments(self, targets: Matrix) -> Floats:
         return np.asarray(targets[:, None] == np.arange(len(self.classes)), dtype=np.float64)
 
@@ -90,6 +94,14 @@ class Classes(Task):
 
     def residuals(self, outputs: Floats, targets: Matrix) -> Floats:
         return self.moments(targets) - softmax(outputs)
+
+    @property
+    def steepest(self) -> float:
+        return 0.25
+
+    def steepness(self, outputs: Floats) -> Floats:
+        chances = softmax(outputs)
+        return np.asarray(chances * (1 - chances))
 
     def predictions(self, outputs: Matrix) -> Floats:
         """Probability of each class [rows, classes]."""

@@ -80,6 +80,12 @@ class Regression(Task):
             each = told.exp() - wanted * told
         return each.where(known, each.new_zeros(()))
 
+    @property
+    def meaning(self) -> Literal["mean", "median", "rate"]:
+        if self.loss == "poisson":
+            return "rate"
+        return "median" if self.loss == "absolute" else "mean"
+
     def moments(self, targets: Matrix) -> Floats:
         inside = np.clip(targets.astype(np.float64), 0.0, 1.0)
         return np.stack([inside, inside**2], axis=1)
@@ -105,6 +111,15 @@ class Regression(Task):
             return wanted - np.exp(np.clip(outputs, -50.0, 5.0))
         away: Floats = wanted - outputs
         return np.clip(away / NEAR, -1.0, 1.0) if self.loss == "absolute" else away
+
+    @property
+    def steepest(self) -> float:
+        return 1 / NEAR if self.loss == "absolute" else 1.0
+
+    def steepness(self, outputs: Floats) -> Floats:
+        if self.loss == "poisson":
+            return np.exp(np.clip(outputs, -50.0, 5.0))
+        return np.full_like(outputs, 1 / NEAR if self.loss == "absolute" else 1.0)
 
     def predictions(self, outputs: Matrix) -> Floats:
         """As fractions of the range [rows, 1]."""

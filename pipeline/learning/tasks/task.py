@@ -84,6 +84,11 @@ class Task(Kind):
     def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Loss [rows] of each record. outputs: [rows, outputs]; targets: [rows]. 0 where the target is NaN."""
 
+    @property
+    @abstractmethod
+    def meaning(self) -> Literal["logit", "classes", "mean", "median", "rate"]:
+        """What the outputs mean to others."""
+
     # -- what learning from sums asks --------------------------------------------------------------------------------
     @abstractmethod
     def moments(self, targets: Matrix) -> Floats:
@@ -108,6 +113,15 @@ class Task(Kind):
     @abstractmethod
     def residuals(self, outputs: Floats, targets: Matrix) -> Floats:
         """Minus the derivative of each record's loss [rows, outputs]; targets: finite."""
+
+    @property
+    @abstractmethod
+    def steepest(self) -> float:
+        """Second derivative of a record's loss, at most."""
+
+    @abstractmethod
+    def steepness(self, outputs: Floats) -> Floats:
+        """Second derivative of each record's loss [rows, outputs], of each output by itself."""
 
     @abstractmethod
     def predictions(self, outputs: Matrix) -> Floats:
