@@ -114,6 +114,9 @@ def _override(tree: dict[str, Any], override: str) -> None:
         if not isinstance(below, dict):
             raise ConfigError(f"--set {override}: {name} is a value, not a group of settings")
         node = below
+    usual = getattr(Config.model_fields["model"].annotation, "USUAL", None) if parents == ["model"] else value
+    if last == "kind" and value != node.get("kind", usual):
+        node.clear()  # what was set of the kind before says nothing of this one
     node[last] = value
 
 
@@ -129,6 +132,8 @@ def _explained(kind: type[BaseModel], error: ValidationError, source: str) -> Co
             place[-1], [name.split(".")[-1] for name in known], n=1, cutoff=0.6
         )
         hint = f" Did you mean {nearest[0]}?" if nearest else ""
+        if path in known:
+            hint = " It is a setting of another kind."
         return ConfigUnknownKey(f"{source}, {path}: no such setting.{hint}", remedy=_known(kind))
     told = []
     for problem in problems:

@@ -88,6 +88,15 @@ def test_overrides_reach_any_depth_and_type(tmp_path: Path, dataset: Path) -> No
             load_config(path, [bad])
 
 
+def test_another_kind_brings_its_own_settings(tmp_path: Path, dataset: Path) -> None:
+    """What the file says of the kind before would be refused, one setting after the other."""
+    path = write_config(tmp_path / "a.yaml", dataset)
+    assert load_config(path, ["model.kind=additive", "model.pairs=0"]).model.model_dump()["pairs"] == 0
+    assert load_config(path, ["model.kind=mlp"]).model.model_dump()["hidden"] == (8,), "as it was"
+    with pytest.raises(ConfigError, match=r"model\.hidden: no such setting\. It is a setting of another kind"):
+        load_config(path, ["model={kind: additive, hidden: [3]}"])
+
+
 def test_a_file_that_was_exported_may_change_its_comments_and_nothing_else(tmp_path: Path, dataset: Path) -> None:
     path = tmp_path / "stay.yaml"
     text = yaml.safe_dump(settings(dataset))
