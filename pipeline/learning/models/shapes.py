@@ -27,6 +27,7 @@ from pipeline.learning.models.boosting import counted, levelled, screened, stepp
 from pipeline.learning.models.effects import centred_table, effects_of, level_of
 from pipeline.learning.models.net import TOLD, WEIGHTS, Weights
 from pipeline.learning.models.ordering import Stage, stage_of
+from pipeline.learning.models.shapes_graph import graph_of
 from pipeline.learning.models.summing import Summing
 from pipeline.learning.shape import Shape
 from pipeline.learning.tasks.task import Task
@@ -34,6 +35,10 @@ from privacy.noise import Floats, Integers
 
 if TYPE_CHECKING:
     import torch
+
+
+OTHERS = "shapes.onnx"
+"""The file of a version for others; the endpoint adds tables by itself, which is faster and can be explained."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,8 @@ class Shapes(Summing):
     def files(self, weights: Weights) -> Mapping[str, bytes]:
         from safetensors.numpy import save
 
-        return {WEIGHTS: save({NAMED: weights.astype(np.float32)})}
+        state = self.bins.known.read(weights)
+        return {WEIGHTS: save({NAMED: weights.astype(np.float32)}), OTHERS: graph_of(self.bins, state)}
 
     def from_tensors(self, tensors: Mapping[str, Weights]) -> Weights:
         """The reverse of `files`. Raises ValueError for anything else."""

@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import load
 from sklearn.isotonic import isotonic_regression
 from sklearn.metrics import roc_auc_score
 
 from pipeline.learning.columns.column import Column
 from pipeline.learning.features import FeatureSpec
 from pipeline.learning.models.binned import grouped, risen, smoothed
+from pipeline.learning.models.graph import Graph
 from pipeline.learning.models.model import Model
 from pipeline.learning.models.net import Weights
 from pipeline.learning.models.ordering import stage_of
@@ -222,6 +224,19 @@ def test_what_columns_add_makes_up_what_is_said() -> None:
         assert added
         assert {"(level)", *COLUMNS} < set(added)
         assert sum(added.values()) == pytest.approx(net.outputs(weights, features), abs=1e-4)
+
+
+@pytest.mark.parametrize("task", ["binary", "classes"])
+def test_the_graph_for_others_says_the_same(task: str) -> None:
+    net, spec = net_of(task, pairs=2)
+    frame = rows(2000)
+    weights = learned(net, spec.task, [(spec.matrix(frame), targets(frame, task))])
+    files = net.files(weights)
+    features = spec.matrix(frame.head(500))
+    said = Graph(files["shapes.onnx"]).outputs(features)
+    assert said == pytest.approx(net.outputs(weights, features), abs=1e-5)
+    again = net.from_tensors(load(files["weights.safetensors"]))
+    assert np.array_equal(again, weights)
 
 
 def test_the_error_that_is_told_of_an_effect_is_about_what_noise_and_chance_make_of_it() -> None:
