@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from scipy.stats import binom, chi2
 
-from privacy.dpsgd import Optimisation, train_round
+from privacy.dpsgd import LATTICE, Optimisation, train_round
 from privacy.errors import PathBroken
 from privacy.gradients import Losses
 from privacy.noise import Floats, Integers, SecureNoise
@@ -30,6 +30,8 @@ DRAWS = 40
 """Samples that are drawn to see whether they are Poisson samples."""
 OFF = 2e-3
 """How much more than the clipping norm a sum may move: float32, and the lattice."""
+NUMBERS = 8
+"""That are drawn of every tensor, at least: of fewer a missing noise could not be told from a small one."""
 BATCH = 8
 """What the sum of a step is divided by here. It is the same for signal and noise, so any number shows both."""
 _SEEN = 1_000_000
@@ -82,7 +84,8 @@ def _noise_is_added(
 ) -> None:
     """A step on an empty batch is pure noise of the right size in each tensor, and another one each time."""
     begun, moves = flat(model), []
-    for _ in range(2):
+    smallest = min(p.numel() for p in trained_parameters(model))
+    for _ in range(max(2, math.ceil(NUMBERS / smallest))):
         load_flat(model, begun)
         moves.append(_moved(model, losses, plan, examples, targets, _Nobody()))
     deviation = plan.noise_multiplier * plan.clipping_norm / plan.expected_batch
@@ -91,10 +94,12 @@ def _noise_is_added(
         here = slice(at, at + p.numel(), math.ceil(p.numel() / _SEEN))
         at += p.numel()
         squares = sum(float(np.square(move[here] / deviation).sum()) for move in moves)
-        degrees = 2 * len(moves[0][here])
-        if min(chi2.cdf(squares, degrees), chi2.sf(squares, degrees)) < RARE:
+        degrees = len(moves) * len(moves[0][here])
+        # Noise is on a lattice: where there are few numbers, all of them are zero far more often than a Gaussian is.
+        most = (math.sqrt(squares) + math.sqrt(degrees) / (2 * LATTICE)) ** 2
+        if min(chi2.cdf(most, degrees), chi2.sf(squares, degrees)) < RARE:
             raise _broken("the noise of a step is not of the size that is accounted for, in every parameter")
-    if np.array_equal(moves[0], moves[1]):
+    if all(np.array_equal(moves[0], move) for move in moves[1:]):
         raise _broken("the noise of two steps is the same")
 
 

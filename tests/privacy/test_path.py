@@ -7,6 +7,7 @@ import torch
 
 from privacy.conformance import conform
 from privacy.errors import PathBroken
+from privacy.noise import Floats, SecureNoise
 from privacy.parameters import flat
 from privacy.plan import DPPlan
 from tests.privacy import test_conformance as bugs
@@ -64,6 +65,26 @@ def test_the_path_is_as_accounting_assumes_and_the_model_is_left_as_it_was(name:
     for _ in range(5):
         tried(model, using)
     assert (flat(model) == before).all()
+
+
+def test_noise_that_is_small_by_chance_is_no_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise is on a lattice, so one number of it is zero once in forty times, and both of two once in 1,600: a client
+    would leave the run for that. That it is always zero is still told."""
+    real, drawn = SecureNoise.normal, []
+
+    def unlucky(self: SecureNoise, count: int, often: int) -> Floats:
+        found = real(self, count)
+        drawn.append(count)
+        if len(drawn) <= often:
+            found[-1] = 0.0  # of the bias of the last layer
+        return found
+
+    monkeypatch.setattr(SecureNoise, "normal", lambda self, count: unlucky(self, count, 2))
+    tried(network(), plan())
+    drawn.clear()
+    monkeypatch.setattr(SecureNoise, "normal", lambda self, count: unlucky(self, count, 10**9))
+    with pytest.raises(PathBroken, match="the noise of a step"):
+        tried(network(), plan())
 
 
 @pytest.mark.parametrize(
