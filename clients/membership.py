@@ -104,7 +104,7 @@ class Membership:
         listing = self._listing(attempt.generation)
         if not listing["masks"] or listing["scheme"] == "none":
             raise PlanInvalid(
-                "client-level privacy needs encryption and pairwise masks",
+                "noise that clients share needs encryption and pairwise masks",
                 remedy="Set encryption.scheme: bfv and encryption.masks: true.",
                 travels=True,
             )

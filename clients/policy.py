@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from clients.sources.source import Source, as_tree
 from pipeline.kinds import Frozen
-from pipeline.language.settings.privacy import Privacy
+from pipeline.language.settings.privacy import Privacy, RecordPrivacy
 from privacy.errors import (
     ActionForbidden,
     BudgetExhausted,
@@ -53,6 +53,9 @@ class ClientPolicy(Frozen):
     )
     min_cohort: int = Field(5, ge=2, description="Fewest clients in any sum this client opens or takes part in.")
     colluders: int = Field(1, ge=0, description="Other clients assumed to pool what they know with the coordinator.")
+    shared_noise: bool = Field(
+        True, description="Add no more than a share of the noise of a sum, where a run asks for that at record level."
+    )
     known_clients_only: bool = Field(
         True, description="Take part only with clients whose fingerprints the owner has compared."
     )
@@ -153,6 +156,12 @@ class ClientPolicy(Frozen):
             raise ActionForbidden(
                 "the source of this client names no persons",
                 remedy="Its owner can: source.key in policy.yaml. Or take privacy.unit record.",
+                travels=True,
+            )
+        if isinstance(privacy, RecordPrivacy) and privacy.noise == "shared" and not self.shared_noise:
+            raise ActionForbidden(
+                "this client's policy does not allow it to add a share of the noise only",
+                remedy="Set privacy.noise: own.",
                 travels=True,
             )
         if privacy != "none" and privacy.delta > self.lifetime_delta:

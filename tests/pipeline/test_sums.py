@@ -238,6 +238,16 @@ def test_one_client_that_is_told_otherwise_is_not_in_the_sum(tmp_path: Path, dat
     assert all("north" not in clients for clients in outcome.model.rounds.values())
 
 
+def test_an_owner_can_insist_on_noise_of_its_own(tmp_path: Path, dataset: Path) -> None:
+    federation = Federation(tmp_path, added(dataset))
+    home = Home(federation.homes["north"])
+    Home.write_policy(home.root, home.policy.model_copy(update={"shared_noise": False}))
+    outcome = federation.run()
+    assert federation.excluded["north"] == "action-forbidden"
+    assert all("north" not in clients for clients in outcome.model.rounds.values())
+    assert not [row for row in reserved(federation, "north") if "/train/" in row.id]
+
+
 def test_too_few_pause_the_run_and_it_goes_on_when_they_are_back(tmp_path: Path, dataset: Path) -> None:
     federation = Federation(tmp_path, added(dataset))
     calls: list[int] = []

@@ -118,6 +118,25 @@ def test_no_record_adds_more_than_the_norm_in_any_round(task: str) -> None:
         weights = net.advance(spec.task, weights, total * 50, 0.0)  # whatever the sums lead to
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_a_poisoned_sum_makes_no_record_stand_out(task: str) -> None:
+    """Whoever may add anything to a sum could make a bin infinite, and learn from an error that somebody is in it."""
+    net, spec = net_of(task, rounds=12, bins=8)
+    frame, draw = rows(200), np.random.default_rng(4)
+    features, wanted = spec.matrix(frame), targets(frame, task)
+    weights = net.initial()
+    with np.errstate(all="ignore"):
+        for step in range(net.rounds):
+            total = net.count(spec.task, weights, features, wanted)
+            if step > 1:
+                total = total + draw.choice([0, 0, 2**36, -(2**36)], len(total))
+            weights = net.advance(spec.task, weights, total, 1.0)
+            assert np.isfinite(weights).all()
+            one = net.count(spec.task, weights, features[:1], wanted[:1]) if step + 1 < net.rounds else total[:0]
+            assert np.linalg.norm(one) <= NORM
+        assert np.isfinite(spec.task.predictions(net.outputs(weights, features))).all()
+
+
 def test_a_record_without_an_outcome_adds_nothing() -> None:
     net, spec = net_of(rounds=10)
     features = spec.matrix(rows(5))
