@@ -35,6 +35,16 @@ class Model:
 
         Raises RowsRefused naming the row and the column; VersionRefused when a file of it is missing or altered.
         """
+        return self._asked(frame, explained=False)
+
+    def explain(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """What each column adds to the outputs of each row, of an additive version; they add up to the outputs.
+
+        Raises as `predict` does; RowsRefused for a version whose columns do not add up.
+        """
+        return self._asked(frame, explained=True)
+
+    def _asked(self, frame: pd.DataFrame, *, explained: bool) -> pd.DataFrame:
         import pandas as pd
 
         served = self._served
@@ -43,7 +53,8 @@ class Model:
             {str(name): _plain(value) for name, value in row.items()}
             for row in frame[[name for name in served.spec.columns if name not in missing]].to_dict("records")
         ]
-        answers = served.predict(rows) if rows else []
+        said = served.said(rows, explained=explained) if rows else None
+        answers = (said.added if explained else said.answers) or [] if said else []
         return pd.DataFrame([_flat(answer) for answer in answers], index=frame.index)
 
     @property

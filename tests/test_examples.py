@@ -18,6 +18,7 @@ EXAMPLES = Path(sottovoce.__file__).parent / "examples"
     ("command", "metric", "least"),
     [
         (("regression.py",), "r2", 0.3),
+        (("shapes.py",), "roc_auc", 0.9),
         (("words.py",), "accuracy", 0.9),
         (("digits.py", "4"), "accuracy", 0.4),
     ],
