@@ -44,15 +44,19 @@ def add(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[Tra
     state.refuse_if_closed()
     release = plan.round()
     noise = deviation_of(NORM, release, spending.shared("training", NORM, release))
-    opening = Counts(model=request.model, spec=request.spec, noise=noise)
+    # To six digits: the search for it may differ between machines in the last ones, and what follows may not.
+    opening = Counts(model=request.model, spec=request.spec, seed=request.training.seed, noise=float(f"{noise:.6g}"))
     net = opening.net
-    home.policy.permit_model(net.parameters)
-    before = state.advance(current(state, net, blobs), request.sums, blobs, opening.applied(state))
+    sizes = (net.size(task, step) for step in range(net.rounds))
+    home.policy.permit_model(max(net.parameters, *sizes) if fixed is None else 0)
+    before = state.advance(
+        current(state, net, blobs), request.sums, blobs, opening.applied(state), keep=fixed is not None
+    )
 
     def prepare() -> None:
         if request.round > plan.rounds:
             raise ProtocolError(f"round {request.round} of {plan.rounds}", travels=True)
-        keep_to_norm(net, task, before.weights)
+        keep_to_norm(net, task, before.weights, request.round)
 
     def count(_: None) -> Integers:
         if fixed is None:
@@ -61,7 +65,7 @@ def add(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[Tra
         split = features.split("training", request.holdout)
         if by_person(request.privacy):
             split = split.one_a_person(SecureNoise())
-        return net.count(task, before.weights, split.features, split.targets)
+        return net.count(task, before.weights, split.features, split.targets, request.round)
 
     asked = Asked(
         purpose="train",
@@ -78,13 +82,13 @@ def add(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[Tra
     return TrainReply(head=home.published_head), {"sealed": sealed}
 
 
-def keep_to_norm(net: Summing, task: Task, weights: Weights) -> None:
+def keep_to_norm(net: Summing, task: Task, weights: Weights, number: int) -> None:
     """Raise PathBroken unless made-up records add no more than is accounted for: tried before each charge."""
     examples = net.examples(PROBED)
     targets = task.outcomes(np.linspace(0.0, 0.999, PROBED))
     for row in range(PROBED):
         one = slice(row, row + 1)
-        if np.linalg.norm(net.count(task, weights, examples[one], targets[one])) > NORM:
+        if np.linalg.norm(net.count(task, weights, examples[one], targets[one], number)) > NORM:
             raise PathBroken(
                 "one record adds more to a sum than is accounted for",
                 remedy="Install the same version of its package on both sides.",

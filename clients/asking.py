@@ -15,9 +15,10 @@ from pipeline.language.protocol import Attempt, Purpose
 from pipeline.language.spending import Spending
 from privacy.accounting import Release
 from privacy.budget import Line
+from privacy.errors import PlanInvalid
 from privacy.noise import Integers, SecureNoise
 from privacy.population import EVERYONE, Charge, Population
-from privacy.shares import NoiseShares
+from privacy.shares import TAIL, NoiseShares
 from privacy.statement import agreed
 from privacy.stream import Words
 
@@ -71,12 +72,19 @@ def answer(
     statement = state.membership.statement(asked.purpose, asked.round, asked.attempt, terms)
     vector = Vector(
         id=f"{state.id}/{asked.purpose}/{asked.round}",
-        name=sealed_once(f"{asked.purpose}-{asked.basis}", statement, shares),
+        name=sealed_once(f"{asked.purpose}-{asked.round}-{asked.basis}", statement, shares),
         statement=statement,
         charge=Charge([release], EVERYONE if whole else asked.population),
         lost=f"{purpose} was charged and then interrupted here; it is not made twice",
     )
     holder = state.membership.holder(asked.attempt.generation)
+    most = holder.largest - math.ceil(TAIL * noise)
+    if most < 1:
+        raise PlanInvalid(
+            f"noise of deviation {noise:.3g} is more than a sum of so many clients holds",
+            remedy="Raise epsilon, or have fewer clients in one sum.",
+            travels=True,
+        )
 
     def make(ready: Ready) -> Words:
         if not state.noted:
@@ -84,7 +92,8 @@ def answer(
         counts = count(ready)
         if whole:
             counts = of_one_client(counts, ONE_CLIENT * math.ceil(asked.norm), asked.rows)
-        counts = counts * levels
+        # Cut before noise is added: a refusal of what is too large would say that it is.
+        counts = np.clip(counts * levels, -most, most)
         if noise:
             discrete = shares is not None or release.mechanism == "discrete-gaussian"
             counts = counts + whole_noise(noise, len(counts), discrete=discrete)

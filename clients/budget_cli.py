@@ -81,7 +81,7 @@ def plan(
         f"  every {made.unit}: epsilon [bold]{forecast.total:.3f}[/] at delta {made.delta:g}, {made.adjacency}; weight "
         f"{made.weight:.2f} of 1"
     )
-    console.print(_how(made))
+    console.print(_how(made, settings.model.sums))
     console.print()
     console.print(_stages(forecast))
     console.print("  each is what the stage costs alone; together they make the epsilon above. No other stage charges")
@@ -163,13 +163,13 @@ def _ledger_table(entries: list[dict[str, object]]) -> Table:
     return table
 
 
-def _how(plan: DPPlan) -> str:
+def _how(plan: DPPlan, sums: int) -> str:
     if plan.unit == "client":
         return (
             f"  {plan.rounds} rounds; an update is clipped to {plan.clipping_norm:g}; noise multiplier [bold]"
             f"{plan.noise_multiplier:.3f}[/] together, divided among {plan.cohort - plan.colluders} honest clients"
         )
-    if plan.sampling_rate == 1 and plan.steps_per_round == 1:
+    if sums:
         return f"  {plan.rounds} sums over all records; noise multiplier [bold]{plan.noise_multiplier:.3f}[/]"
     return (
         f"  {plan.rounds} rounds x {plan.steps_per_round} steps; sampling rate {plan.sampling_rate:.4f}; clipping norm "

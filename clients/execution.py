@@ -173,15 +173,20 @@ class ExecutionState:
         write_atomically(self.folder / "model.f4", head + vectors)
 
     def advance(
-        self, model: GlobalModel, sums: Sequence[SumRef], blobs: dict[str, bytes], applied: Applied
+        self, model: GlobalModel, sums: Sequence[SumRef], blobs: dict[str, bytes], applied: Applied, *, keep: bool
     ) -> GlobalModel:
-        """`model` after every sum it has not seen; saved. Raises CohortTooSmall, SumRejected, ProtocolError."""
+        """`model` after every sum it has not seen. keep: it is saved; before a first charge fixed how sums are opened
+        nothing is, or sums of one model would become the beginning of another.
+
+        Raises CohortTooSmall, SumRejected, ProtocolError.
+        """
         for ref in sorted(sums, key=lambda ref: ref.round):
             if ref.round > model.applied:
                 sealed = blob(blobs, f"sum-{ref.round}")
                 weights, moments = applied(model, ref, sealed)
                 model = GlobalModel(weights, ref.round, next_basis(model.basis, ref.round, sealed), moments)
-                self.save_model(model)
+                if keep:
+                    self.save_model(model)
         return model
 
     def personal(self) -> Weights | None:

@@ -47,12 +47,13 @@ class Counts(Frozen):
     of: Literal["counts"] = "counts"
     model: Model
     spec: FeatureSpec
+    seed: int
     noise: float
 
     @property
     def net(self) -> Summing:
         """Raises ProtocolError for a model that takes local steps."""
-        made = self.model.net(self.spec.shape, self.spec.task.outputs, 0)
+        made = self.model.net(self.spec.shape, self.spec.task.outputs, self.seed)
         if not isinstance(made, Summing):
             raise ProtocolError(f"model {self.model.kind} asks for no sums", travels=True)
         return made
@@ -62,10 +63,11 @@ class Counts(Frozen):
         net, task = self.net, self.spec.task
 
         def apply(model: GlobalModel, ref: SumRef, sealed: bytes) -> tuple[Weights, Moments]:
-            size = net.size(task, net.steps(model.weights))
+            size = net.size(task, net.steps(model.weights), ref.round)
             total = state.open_counts(ref, sealed, "train", size)
             try:
-                return net.advance(task, model.weights, total, self.noise * math.sqrt(len(ref.clients))), ()
+                noise = self.noise * math.sqrt(len(ref.clients))
+                return net.advance(task, model.weights, total, noise, ref.round), ()
             except ValueError as error:
                 raise SumRejected(f"the sum is of no records: {error}", travels=True) from error
 

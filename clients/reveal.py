@@ -60,7 +60,7 @@ def _model(state: ExecutionState, request: RevealRequest, blobs: dict[str, bytes
     if model is None:
         raise ProtocolError("this client has no model of the execution", travels=True)
     opening = opening_of(state.opening(), state.home.policy.allowed_kinds)
-    model = state.advance(model, request.sums, blobs, opening.applied(state))
+    model = state.advance(model, request.sums, blobs, opening.applied(state), keep=True)
     if model.applied == 0:
         raise ProtocolError("no round was trained: there is nothing to reveal", travels=True)
     return model.weights.astype("<f4").tobytes()

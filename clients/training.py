@@ -56,7 +56,9 @@ def step(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[Tr
     noise = state.membership.agreed_noise(request.attempt, plan.shares)
     state.refuse_if_closed()
     opening = Updates(bound=request.encryption.bound, server=request.training.server)
-    before = state.advance(current(state, net, blobs), request.sums, blobs, opening.applied(state))
+    before = state.advance(
+        current(state, net, blobs), request.sums, blobs, opening.applied(state), keep=fixed is not None
+    )
     terms = agreed(before.basis, noise)
     statement = state.membership.statement("train", request.round, request.attempt, terms)
     asked = Vector(

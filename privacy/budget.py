@@ -40,7 +40,8 @@ class Line:
     purpose: the stage that spends. reads: whose records. share: the part of epsilon that it costs alone, in (0, 1);
     None: whatever the others leave. rounds: sums that it consists of. batch: expected batch of DP-SGD that takes
     `epochs` in each round; 0: no steps, but vectors of whole numbers, of which one record changes `touched` by one each
-    (norm 1), or the whole by an L2 norm of at most `norm`.
+    (norm 1), or the whole by an L2 norm of at most `norm`. shared: clients share the noise of its sums. Then counts are
+    of many levels each, and so fine a discrete Gaussian costs what a Gaussian does.
     """
 
     purpose: str
@@ -51,6 +52,7 @@ class Line:
     epochs: int = 0
     touched: int = 1
     norm: float = 1.0
+    shared: bool = False
 
     def __post_init__(self) -> None:
         """Raises ValueError for a line that means nothing."""
@@ -71,8 +73,14 @@ class Line:
         if self.batch:
             _, rate, steps = steps_of(rows, self.batch, self.epochs)
             return Release("sampled-gaussian" if rate < 1 else "gaussian", noise, rate, steps * self.rounds, unit)
-        mechanism: Mechanism = "discrete-gaussian" if self.norm == 1 else "gaussian"
-        return Release(mechanism, noise, 1.0, self.touched * self.rounds, unit)
+        return Release(self.mechanism or "gaussian", noise, 1.0, self.touched * self.rounds, unit)
+
+    @property
+    def mechanism(self) -> Mechanism | None:
+        """None: the (sampled) Gaussian, whichever the sampling rate says."""
+        if self.batch:
+            return None
+        return "discrete-gaussian" if self.norm == 1 and not self.shared else "gaussian"
 
     def meets(self, other: Line) -> bool:
         """Whether there may be a record that both read."""
@@ -109,7 +117,7 @@ def together(
         if line.share is None:
             wanted = line.release(rows, 0.0, unit)
             others = beside(lines, made, line.purpose)
-            noise = calibrate(epsilon, delta, wanted.sampling_rate, wanted.count, _mechanism(line), others)
+            noise = calibrate(epsilon, delta, wanted.sampling_rate, wanted.count, line.mechanism, others)
             made[line.purpose] = line.release(rows, noise, unit)
     return {line.purpose: made[line.purpose] for line in lines}
 
@@ -181,9 +189,4 @@ def check(lines: Sequence[Line]) -> None:
 
 def _alone(line: Line, epsilon: float, delta: float, rows: int) -> float:
     wanted = line.release(rows, 0.0)
-    return calibrate(epsilon, delta, wanted.sampling_rate, wanted.count, _mechanism(line))
-
-
-def _mechanism(line: Line) -> Mechanism | None:
-    """None: the (sampled) Gaussian, whichever the sampling rate says."""
-    return None if line.batch else "discrete-gaussian" if line.norm == 1 else "gaussian"
+    return calibrate(epsilon, delta, wanted.sampling_rate, wanted.count, line.mechanism)

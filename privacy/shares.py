@@ -4,7 +4,7 @@ A sum over clients is protected by the noise of all of them together, so each ma
 smallest honest cohort: with the shares of fewer than `honest` clients that others cannot subtract, the promise would
 be broken, and no client takes part (planned for half as many drop-outs, an epsilon of 8 is really 12.3). Shares are
 discrete Gaussians on the levels of the quantiser. Their sum is as good as one: it differs from a discrete Gaussian by
-less than exp(-2 pi^2 s^2) for shares of s levels, and s is at least some hundreds here (Kairouz, Liu and Steinke 2021,
+less than exp(-2 pi^2 s^2) for shares of s levels, and s is at least four (Kairouz, Liu and Steinke 2021,
 arXiv 2102.06387, theorem 12).
 
 >>> shares = NoiseShares(noise_multiplier=6.0, clipping_norm=1.0, cohort=10, colluders=1)

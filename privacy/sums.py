@@ -43,6 +43,11 @@ class Holder:
         what the result of few counts may be until it meets the digest."""
         return derive(self._group.master, "salt", what)
 
+    @property
+    def largest(self) -> int:
+        """Whole numbers in a vector lie in [-largest, largest]."""
+        return self._layout.largest_integer
+
     def permit(self, statement: Statement) -> None:
         """Raise SumRejected unless the cohort is this client and other members, once each."""
         cohort = set(statement.cohort)

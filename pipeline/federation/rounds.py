@@ -121,7 +121,7 @@ def train(clients: Clients, journal: Journal, keys: Mapping[ClientName, str], as
                 reply=TrainReply,
                 request=partial(request, number),
                 blobs=blobs,
-                coefficients=partial(coefficients, net, spec.task, len(rounds.sums)),
+                coefficients=partial(coefficients, net, spec.task, len(rounds.sums), number),
                 terms=agreed(rounds.basis, noise.terms("training", NORM)),
                 after_a_sum=bool(rounds.sums),
             )
@@ -157,17 +157,17 @@ def train(clients: Clients, journal: Journal, keys: Mapping[ClientName, str], as
     return Trained(revealed, rounds.participants)
 
 
-def coefficients(net: Net, task: Task, step: int, layout: Layout) -> int:
-    """Of the vector of a client, after so many sums."""
+def coefficients(net: Net, task: Task, step: int, number: int, layout: Layout) -> int:
+    """Of the vector of a client in round `number`, after so many sums."""
     if isinstance(net, Summing):
-        return net.size(task, step)
+        return net.size(task, step, number)
     return layout.coefficients(net.parameters + 1)  # and the weight
 
 
 def largest(net: Net, task: Task, layout: Layout) -> int:
     """Coefficients of the largest vector of any round."""
     steps = net.rounds if isinstance(net, Summing) else 1
-    return max(coefficients(net, task, step, layout) for step in range(steps))
+    return max(coefficients(net, task, step, step + 1, layout) for step in range(steps))
 
 
 def _report(number: int, rounds: int, clients: tuple[str, ...], members: int, seconds: float) -> RoundFinished:

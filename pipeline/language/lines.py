@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from pipeline.kinds import Frozen
 from pipeline.language.config import Config
-from pipeline.language.settings.privacy import ClientPrivacy, Privacy
+from pipeline.language.settings.privacy import ClientPrivacy, Privacy, RecordPrivacy
 from pipeline.language.settings.training import TrainingConfig
 from pipeline.learning.contract import DataContract
 from pipeline.learning.models.model import Model
@@ -35,7 +35,7 @@ def statistics_line(privacy: Privacy, question: Query, share: float) -> Line | N
         return None
     if isinstance(privacy, ClientPrivacy):
         return Line("statistics", "client")
-    return Line("statistics", "training", share=share, norm=question.norm)
+    return Line("statistics", "training", share=share, norm=question.norm, shared=privacy_shared(privacy))
 
 
 def training_line(privacy: Privacy, training: TrainingConfig, model: Model) -> Line:
@@ -43,7 +43,7 @@ def training_line(privacy: Privacy, training: TrainingConfig, model: Model) -> L
     if isinstance(privacy, ClientPrivacy):
         return Line("training", "client", rounds=model.sums or training.rounds)
     if model.sums:
-        return Line("training", "training", rounds=model.sums, norm=NORM)
+        return Line("training", "training", rounds=model.sums, norm=NORM, shared=privacy_shared(privacy))
     return Line(
         "training", "training", rounds=training.rounds, batch=training.expected_batch, epochs=training.local_epochs
     )
@@ -54,7 +54,12 @@ def evaluation_line(privacy: Privacy, question: Query) -> Line:
     but for what reads everyone."""
     if isinstance(privacy, ClientPrivacy):
         return Line("evaluation", "client")
-    return Line("evaluation", "held-out", norm=question.norm)
+    return Line("evaluation", "held-out", norm=question.norm, shared=privacy_shared(privacy))
+
+
+def privacy_shared(privacy: Privacy) -> bool:
+    """Whether what is one sum has noise that clients share, at record or subject level."""
+    return isinstance(privacy, RecordPrivacy) and privacy.noise == "shared"
 
 
 class Lines(Frozen):

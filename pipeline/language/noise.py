@@ -21,16 +21,13 @@ from privacy.shares import NoiseShares
 FINE = 4.0
 """Least deviation of a share, in the whole numbers that are summed: shares of so many levels add up to what one noise
 of their sum would be, but for a difference of exp(-2 pi^2 16) (privacy.shares)."""
-LEVELS = 1024
+LEVELS = 256
 """Norm, in whole numbers, of what is summed with shared noise."""
 
 
 def shares_noise(privacy: Privacy, lines: Iterable[Line], purpose: str) -> bool:
     """Whether the sums of `purpose` have noise that a cohort shares."""
-    if privacy == "none":
-        return False
-    steps = any(line.batch for line in lines if line.purpose == purpose)
-    return isinstance(privacy, ClientPrivacy) or (privacy.noise == "shared" and not steps)
+    return isinstance(privacy, ClientPrivacy) or any(line.shared for line in lines if line.purpose == purpose)
 
 
 def noise_follows(privacy: Privacy, lines: Iterable[Line], purpose: str) -> str:

@@ -37,7 +37,7 @@ def by_person(privacy: Privacy) -> bool:
 class Spending:
     """What a run spends at this client: the lines of its budget, priced.
 
-    rows: training rows, or persons, that the owner declares. shares: the cohort's noise, at client level.
+    rows: training rows, or persons, that the owner declares. shares: how a cohort shares noise, where it does.
     """
 
     privacy: Privacy
@@ -89,6 +89,9 @@ class Spending:
             return None
         if privacy == "none" or shares is None or shares.cohort <= privacy.colluders:
             raise ProtocolError("shared noise without an honest cohort to share it", travels=True)
+        if any(line.batch for line in self._narrowed(purpose)):
+            # What such a line leaves depends on the rows that each client declares: their shares would not be equal.
+            raise ProtocolError("shared noise beside a line that is not of sums", travels=True)
         follows = noise_follows(privacy, self.lines, purpose)
         made = NoiseShares(release.noise_multiplier, norm, shares.cohort, privacy.colluders, follows)
         if made.deviation < FINE:

@@ -13,6 +13,7 @@ import pytest
 from flwr.app import Context, Message
 from pydantic import ValidationError
 
+from clients.execution import ExecutionState
 from clients.home import Home
 from clients.preprocessing import find_features
 from pipeline.language.config import Config
@@ -24,6 +25,7 @@ from pipeline.learning.models.summing import NORM, Summing
 from pipeline.reporting.page.page import write_page
 from pipeline.store.registry import Registry
 from privacy.accounting import epsilon_of
+from privacy.budget import Line
 from privacy.errors import CohortTooSmall, ConfigError, StageFailed
 from server.serving.version import RowsRefused, ServedModel
 from tests.support import Federation, Killed, configured
@@ -48,6 +50,8 @@ def test_every_sum_is_charged_and_all_of_them_cost_the_epsilon(tmp_path: Path, d
     assert federation.charges() == {"validate": 1, "train": 8, "evaluate": 1}
     charged = [row.releases[0] for row in reserved(federation) if "/train/" in row.id]
     assert {(release.mechanism, release.unit, release.count) for release in charged} == {("gaussian", "record", 1)}
+    (evaluated,) = [row.releases[0].mechanism for row in reserved(federation) if "/evaluate/" in row.id]
+    assert evaluated == "gaussian", "a count of many levels with noise as fine as they are costs what a Gaussian does"
     checks = [row.releases[0] for row in reserved(federation) if "validate/" in row.id]
     assert 2.97 <= epsilon_of([*charged, *checks], 1e-5) <= 3.0
     assert [len(clients) for clients in outcome.model.rounds.values()] == [6] * 8
@@ -178,6 +182,29 @@ def test_a_killed_client_loses_that_sum_and_the_order_goes_on(tmp_path: Path, da
     assert net.steps(weights) == 7
 
 
+@pytest.mark.parametrize("privacy", ["none", {**SHARED, "noise": "own"}])
+def test_a_round_that_is_lost_is_not_answered_from_what_it_left(tmp_path: Path, dataset: Path, privacy: Any) -> None:
+    """No sum was applied, so the next round starts where the lost one did; it is another one all the same."""
+    config = added(dataset, privacy=privacy, federation__min_cohort=6, simulation__lifetime_epsilon=float("inf"))
+    federation = Federation(tmp_path, config)
+    lost: list[int] = []
+    real = ExecutionState.store
+
+    def dies(self: ExecutionState, key: str, *arguments: Any) -> None:
+        if key.startswith("train-2-") and self.home.policy.name == "north" and not lost:
+            lost.append(1)
+            raise Killed
+        real(self, key, *arguments)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ExecutionState, "store", dies)
+        with pytest.raises((Killed, StageFailed)):
+            federation.run()
+        outcome = federation.run()
+    assert [len(clients) for clients in outcome.model.rounds.values()] == [6, 0, 6, 6, 6, 6, 6, 6]
+    assert federation.charges("east")["train"] == 8
+
+
 def test_a_run_killed_in_the_middle_goes_on_and_charges_once(tmp_path: Path, dataset: Path) -> None:
     federation = Federation(tmp_path, added(dataset))
     calls: list[int] = []
@@ -236,6 +263,18 @@ def test_one_client_that_is_told_otherwise_is_not_in_the_sum(tmp_path: Path, dat
     outcome = federation.run()
     assert federation.excluded["north"] in ("upload-rejected", "protocol")
     assert all("north" not in clients for clients in outcome.model.rounds.values())
+
+
+def test_a_line_that_would_make_shares_unequal_is_refused(tmp_path: Path, dataset: Path) -> None:
+    """What steps leave of epsilon depends on the rows that a client declares: each would add another share."""
+    federation = Federation(tmp_path, added(dataset))
+    steps = Line("bogus", "training", share=0.9, batch=1000, epochs=1)
+    told = _tampering(federation, lambda request: request.model_copy(update={"lines": (steps, *request.lines)}))
+    for name in federation.homes:
+        federation.grid.faults[(name, "train")] = told
+    with pytest.raises(CohortTooSmall, match="beside a line that is not of sums"):
+        federation.run()
+    assert "train" not in federation.charges()
 
 
 def test_an_owner_can_insist_on_noise_of_its_own(tmp_path: Path, dataset: Path) -> None:

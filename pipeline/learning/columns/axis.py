@@ -15,6 +15,8 @@ from privacy.noise import Floats, Integers
 
 Matrix = npt.NDArray[np.float32]
 
+MIDDLE = 0.5
+"""Radius within which a point is none of the circle."""
 HOURS = 24
 """Bins of a circle."""
 
@@ -24,8 +26,8 @@ class Axis:
     """Features from `at` on, `width` of them, as bins; `labels` has one a bin.
 
     even: a quantity in [0, 1], and whether it is unknown, which is the last bin. turn: a point on a circle, its sine
-    and cosine scaled to [0, 1]. names: a feature a name; the first bin is of those that are none of them. edges: of
-    even bins, in the column's own unit.
+    and cosine scaled to [0, 1]; in the middle, which is the last bin, it is unknown. names: a feature a name; the first
+    bin is of those that are none of them. edges: of even bins, in the column's own unit.
     """
 
     kind: Literal["even", "turn", "names"]
@@ -42,7 +44,7 @@ class Axis:
     @property
     def ordered(self) -> int:
         """How many of the bins, from the first, follow one another."""
-        return self.bins - 1 if self.kind == "even" else self.bins if self.kind == "turn" else 0
+        return 0 if self.kind == "names" else self.bins - 1
 
     def of(self, features: Matrix) -> Integers:
         """The bin of each record; features: of its column [rows, width of the column]."""
@@ -50,8 +52,9 @@ class Axis:
         if self.kind == "even":
             return np.where(own[:, 1] > 0, self.bins - 1, _part(own[:, 0], self.bins - 1))
         if self.kind == "turn":
-            angle = np.arctan2(2.0 * own[:, 0] - 1.0, 2.0 * own[:, 1] - 1.0) / (2 * math.pi)
-            return _part(np.mod(angle + 0.5 / self.bins, 1.0), self.bins)
+            y, x, turns = 2.0 * own[:, 0] - 1.0, 2.0 * own[:, 1] - 1.0, self.bins - 1
+            place = _part(np.mod(np.arctan2(y, x) / (2 * math.pi) + 0.5 / turns, 1.0), turns)
+            return np.where(np.hypot(x, y) < MIDDLE, turns, place)
         # One of them is 1 at most, so this is its number; ten times faster than to look for it.
         numbers = own @ np.arange(1, self.width + 1, dtype=np.float32)
         return np.clip(np.rint(numbers), 0, self.bins - 1).astype(np.int64)

@@ -84,7 +84,7 @@ class Time(Bounded):
             moments = [datetime.datetime.fromtimestamp(low + (high - low) * share, self._place) for share in shares]
             return [moment.isoformat(timespec="minutes") for moment in moments]
 
-        turns = tuple(f"{number}/{HOURS} of it" for number in range(HOURS))
+        turns = (*(f"{number}/{HOURS} of it" for number in range(HOURS)), "(unknown)")
         cycles = [Axis("turn", part, turns, 2 + 2 * place) for place, part in enumerate(sorted(self.parts))]
         return (even("", fine, told, "(unknown)"), *cycles)
 

@@ -118,7 +118,9 @@ class Bins:
             return self.declared
         if not state.pairs.any():
             return []
-        return [(int(one), int(other)) for one, other in state.pairs]
+        # Whoever names weights may name any axis.
+        named = np.clip(state.pairs, 0, len(self.axes) - 1).astype(np.int64)
+        return [(int(one), int(other)) for one, other in named]
 
     def clipping(self, task: Task, state: Step, axes: int) -> float:
         """Norm of usual records' residuals over so many axes and pairs, where those in the fullest bin of an axis add

@@ -126,14 +126,16 @@ class Forest(Summing):
         tree, level = divmod(step - 1, levels)
         return tree, self.model.depth if self.model.splits == "random" else level
 
-    def size(self, task: Task, step: int) -> int:
+    def size(self, task: Task, step: int, number: int | None = None) -> int:
         if step == 0:
             return self.bins + len(task.moments(np.zeros(1, dtype=np.float32))[0])
         _, level = self.place(step)
         return int(2 * self.said * 2**level * (1 if self.model.splits == "random" else self.bins))
 
     # -- at the client ------------------------------------------------------------------------------------------------
-    def count(self, task: Task, weights: Weights, features: Weights, targets: Weights) -> Integers:
+    def count(
+        self, task: Task, weights: Weights, features: Weights, targets: Weights, number: int | None = None
+    ) -> Integers:
         step, grown = self.steps(weights), self.read(weights)
         there = np.isfinite(targets)
         features, targets = features[there], targets[there]
@@ -161,14 +163,14 @@ class Forest(Summing):
 
     @property
     def _each(self) -> int:
-        return int(NORM / (len(self.axes) + 2) ** 0.5)
+        return math.floor(NORM / math.sqrt(len(self.axes) + 2))
 
     @property
     def _unit(self) -> float:
         """What a residual of one is in a sum: a record adds one residual and one curvature an output to each column, or
         to one leaf."""
         places = self.said * (1 if self.model.splits == "random" else len(self.axes))
-        return float((NORM - 0.5 * (2 * places) ** 0.5) / (places * (LARGEST**2 + BESIDE**2)) ** 0.5)
+        return (NORM - 0.5 * math.sqrt(2 * places)) / math.sqrt(places * (LARGEST**2 + BESIDE**2))
 
     def _binned(self, features: Weights) -> Integers:
         found = np.empty((len(features), len(self.axes)), dtype=np.int64)
@@ -182,7 +184,9 @@ class Forest(Summing):
         rows = np.arange(len(features))
         for above in range(level):
             at = node + 2**above - 1
-            feature, threshold = grown.feature[tree, output, at].astype(np.int64), grown.threshold[tree, output, at]
+            # Whoever names weights may name any feature: an error would say that a record came by.
+            feature = np.clip(grown.feature[tree, output, at], 0, features.shape[1] - 1).astype(np.int64)
+            threshold = grown.threshold[tree, output, at]
             node = 2 * node + (features[rows, feature] >= threshold)
         return node
 
@@ -196,7 +200,9 @@ class Forest(Summing):
         return made
 
     # -- at everybody who opened the sum ------------------------------------------------------------------------------
-    def advance(self, task: Task, weights: Weights, total: Integers, noise: float) -> Weights:
+    def advance(
+        self, task: Task, weights: Weights, total: Integers, noise: float, number: int | None = None
+    ) -> Weights:
         step, grown = self.steps(weights), self.read(weights)
         if step == 0:
             self._begin(task, grown, total / self._each)

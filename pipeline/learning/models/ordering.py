@@ -23,11 +23,12 @@ class Stage(NamedTuple):
     of: int
 
 
-def stage_of(step: int, rounds: int, *, pairs: bool, declared: bool) -> Stage:
-    """What the sum after `step` others is for. pairs: there are some; declared: which, is known."""
+def stage_of(step: int, number: int, rounds: int, *, pairs: bool, declared: bool) -> Stage:
+    """What the sum after `step` others is for, in round `number`: where rounds were lost that is later, and the level
+    is set in the last rounds all the same. pairs: there are some; declared: which, is known."""
     rest, at = rounds - COUNTING - LEVELLING, step - COUNTING
-    if at >= rest:
-        return Stage("level", at - rest, LEVELLING)
+    if number > rounds - LEVELLING:
+        return Stage("level", number - 1 - (rounds - LEVELLING), LEVELLING)
     if at < 0:
         return Stage("counts", step, COUNTING)
     if not pairs:

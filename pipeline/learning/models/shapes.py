@@ -70,12 +70,14 @@ class Shapes(Summing):
     def initial(self) -> Weights:
         return np.zeros(self.parameters, dtype=np.float32)
 
-    def stage(self, step: int) -> Stage:
-        """What the sum after `step` others is for."""
-        return stage_of(step, self.rounds, pairs=bool(self.bins.found), declared=bool(self.bins.declared))
+    def stage(self, step: int, number: int | None = None) -> Stage:
+        """What the sum after `step` others is for, in round `number`."""
+        return stage_of(
+            step, number or step + 1, self.rounds, pairs=bool(self.bins.found), declared=bool(self.bins.declared)
+        )
 
-    def size(self, task: Task, step: int) -> int:
-        what, bins = self.stage(step).what, self.bins
+    def size(self, task: Task, step: int, number: int | None = None) -> int:
+        what, bins = self.stage(step, number).what, self.bins
         if what == "screen":
             columns = min(len(bins.axes), SCREENED)
             return columns * (columns - 1) // 2
@@ -83,8 +85,10 @@ class Shapes(Summing):
             return bins.cells + len(task.moments(np.zeros(1, dtype=np.float32))[0])
         return self.said if what == "level" else self.said * (bins.cells + 1)
 
-    def count(self, task: Task, weights: Weights, features: Weights, targets: Weights) -> Integers:
-        bins, what, state = self.bins, self.stage(self.steps(weights)).what, self.bins.known.read(weights)
+    def count(
+        self, task: Task, weights: Weights, features: Weights, targets: Weights, number: int | None = None
+    ) -> Integers:
+        bins, what, state = self.bins, self.stage(self.steps(weights), number).what, self.bins.known.read(weights)
         there = np.isfinite(targets)
         if not there.all():
             features, targets = features[there], targets[there]
@@ -102,9 +106,11 @@ class Shapes(Summing):
             return levels_of(residuals)
         return (products_of if what == "screen" else residuals_of)(bins, task, state, places, residuals)
 
-    def advance(self, task: Task, weights: Weights, total: Integers, noise: float) -> Weights:
+    def advance(
+        self, task: Task, weights: Weights, total: Integers, noise: float, number: int | None = None
+    ) -> Weights:
         bins, step, state = self.bins, self.steps(weights), self.bins.known.read(weights)
-        stage = self.stage(step)
+        stage = self.stage(step, number)
         if stage.what == "counts":
             counted(bins, task, state, total, noise, stage)
         elif stage.what == "screen":

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.learning.columns.axis import Axis
+from pipeline.learning.columns.axis import MIDDLE, Axis
 from pipeline.learning.models.binned import Step
 from pipeline.learning.models.bins import Bins
 
@@ -103,9 +103,12 @@ def _turned(drawn: _Drawn, sine: str, cosine: str, bins: int) -> str:
     half = drawn.node("Div", drawn.node("Acos", inside), drawn.constant(np.float32(2 * np.pi)))
     below = drawn.node("Less", y, drawn.constant(np.float32(0)))
     turn = drawn.node("Where", below, drawn.node("Neg", half), half)
-    shifted = drawn.node("Add", turn, drawn.constant(np.float32(0.5 / bins)))
+    turns = bins - 1
+    shifted = drawn.node("Add", turn, drawn.constant(np.float32(0.5 / turns)))
     within = drawn.node("Sub", shifted, drawn.node("Floor", shifted))
-    return _whole(drawn, drawn.node("Floor", drawn.node("Mul", within, drawn.constant(np.float32(bins)))), bins)
+    part = drawn.node("Floor", drawn.node("Mul", within, drawn.constant(np.float32(turns))))
+    nowhere = drawn.node("Less", size, drawn.constant(np.float32(MIDDLE)))
+    return drawn.node("Where", nowhere, drawn.constant(np.array(turns, dtype=np.int64)), _whole(drawn, part, turns))
 
 
 def _whole(drawn: _Drawn, place: str, bins: int) -> str:

@@ -25,15 +25,19 @@ class Summing(Net):
         """How many sums it asks for."""
 
     @abstractmethod
-    def size(self, task: Task, step: int) -> int:
-        """Numbers in the vector that it asks for after `step` sums."""
+    def size(self, task: Task, step: int, number: int | None = None) -> int:
+        """Numbers in the vector that it asks for after `step` sums, in round `number`; None: no round was lost."""
 
     @abstractmethod
-    def count(self, task: Task, weights: Weights, features: Weights, targets: Weights) -> Integers:
+    def count(
+        self, task: Task, weights: Weights, features: Weights, targets: Weights, number: int | None = None
+    ) -> Integers:
         """The vector of these records, exact. What one record adds to it has an L2 norm of at most `NORM`."""
 
     @abstractmethod
-    def advance(self, task: Task, weights: Weights, total: Integers, noise: float) -> Weights:
+    def advance(
+        self, task: Task, weights: Weights, total: Integers, noise: float, number: int | None = None
+    ) -> Weights:
         """What is known after one more sum; noise: deviation in each of its numbers.
 
         Raises ValueError for a sum that no records could have.

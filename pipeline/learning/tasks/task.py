@@ -12,6 +12,7 @@ from pydantic import Field
 from pipeline.kinds import Kind
 from pipeline.learning.columns.column import Matrix
 from pipeline.learning.queries.query import Query
+from privacy.errors import KindUnfit
 from privacy.noise import Floats, Integers
 
 if TYPE_CHECKING:
@@ -85,19 +86,27 @@ class Task(Kind):
         """Loss [rows] of each record. outputs: [rows, outputs]; targets: [rows]. 0 where the target is NaN."""
 
     @property
-    @abstractmethod
     def meaning(self) -> Literal["logit", "classes", "mean", "median", "rate"]:
         """What the outputs mean to others."""
+        raise self._unsummed
+
+    @property
+    def _unsummed(self) -> KindUnfit:
+        return KindUnfit(
+            f"task {self.kind} does not say what a model that is learned from sums asks",
+            remedy="Take a model that takes local steps, or give the task moments, beginning, curvature and residuals.",
+            travels=True,
+        )
 
     # -- what learning from sums asks --------------------------------------------------------------------------------
-    @abstractmethod
     def moments(self, targets: Matrix) -> Floats:
         """Of each record [rows, ...], from 0 to 1, of an L2 norm of at most the root of two: what the beginning follows
         from, as means. targets: finite."""
+        raise self._unsummed
 
-    @abstractmethod
     def beginning(self, means: Floats) -> Beginning:
         """From the means of `moments`, which noise may have moved. The same on every machine."""
+        raise self._unsummed
 
     def shift(self, means: Floats, away: Floats) -> Floats:
         """By how much to move the outputs [outputs] of a model whose residuals are `away` [outputs] in the mean."""
@@ -105,23 +114,23 @@ class Task(Kind):
         said[: len(away)] -= away
         return self.beginning(means).outputs - self.beginning(said).outputs
 
-    @abstractmethod
     def curvature(self, means: Floats, away: Floats) -> Floats:
         """Mean second derivative of the loss [outputs, ...] among records whose residuals at the beginning, which
         follows from `means`, are `away` [outputs, ...] in the mean."""
+        raise self._unsummed
 
-    @abstractmethod
     def residuals(self, outputs: Floats, targets: Matrix) -> Floats:
         """Minus the derivative of each record's loss [rows, outputs]; targets: finite."""
+        raise self._unsummed
 
     @property
-    @abstractmethod
     def steepest(self) -> float:
         """Second derivative of a record's loss, at most."""
+        raise self._unsummed
 
-    @abstractmethod
     def steepness(self, outputs: Floats) -> Floats:
         """Second derivative of each record's loss [rows, outputs], of each output by itself."""
+        raise self._unsummed
 
     @abstractmethod
     def predictions(self, outputs: Matrix) -> Floats:

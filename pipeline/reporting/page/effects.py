@@ -55,7 +55,7 @@ def _flat(values: Sequence[Any]) -> list[float]:
 
 def _quantity(effect: Mapping[str, Any]) -> Markup:
     labels, edges = effect["labels"][0], effect["edges"][0]
-    ordered = len(labels) - 1 if effect["kind"][0] == "even" else len(labels)
+    ordered = len(labels) - 1
     x = [(low + high) / 2 for low, high in pairwise(edges)] or [k + 0.5 for k in range(ordered)]
     series = []
     for number, (values, errors) in enumerate(zip(effect["effect"], effect["error"], strict=True)):
@@ -63,7 +63,7 @@ def _quantity(effect: Mapping[str, Any]) -> Markup:
         low, high = [v - e for v, e in zip(y, off, strict=True)], [v + e for v, e in zip(y, off, strict=True)]
         band = len(effect["effect"]) == 1
         series.append(Series(f"output {number}", x, y, low if band else (), high if band else ()))
-    rest = "" if ordered == len(labels) else f" {labels[-1]}: {effect['effect'][0][-1]:+.2f}."
+    rest = f" {labels[-1]}: {effect['effect'][0][-1]:+.2f}."
     plot = Plot(
         title=_title(effect),
         said=f"What its values add, with 95 % bands; zero is the mean over the records.{rest}",

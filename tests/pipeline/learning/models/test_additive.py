@@ -307,12 +307,27 @@ def test_a_column_without_bins_is_refused() -> None:
 
 @given(st.integers(8, 200), st.booleans(), st.booleans())
 def test_every_order_of_sums_comes_to_its_end(rounds: int, pairs: bool, declared: bool) -> None:
-    stages = [stage_of(step, rounds, pairs=pairs, declared=declared and pairs) for step in range(rounds)]
+    stages = [stage_of(step, step + 1, rounds, pairs=pairs, declared=declared and pairs) for step in range(rounds)]
     for what in {stage.what for stage in stages}:
         own = [stage for stage in stages if stage.what == what]
         assert [stage.number for stage in own] == list(range(own[0].of)), "counted from zero to the end"
     assert stages[-1].what == "level"
     assert ("screen" in {stage.what for stage in stages}) == (pairs and not declared)
+
+
+def test_the_level_is_set_in_the_last_rounds_however_many_were_lost() -> None:
+    """Four of forty: the sums of the last two rounds are the 35th and the 36th."""
+    found = [stage_of(step, step + 5, 40, pairs=True, declared=False).what for step in (32, 33, 34, 35)]
+    assert found == ["both", "both", "level", "level"]
+
+
+def test_a_moment_that_nobody_knows_is_in_no_hour() -> None:
+    _, spec = net_of()
+    column = spec.columns["seen"]
+    moments = pd.Series(["2024-03-01T00:00:00", "2024-03-01T12:00:00", "", "soon"])
+    hour = column.axes(8)[1]
+    assert hour.of(column.encoded(moments)).tolist() == [0, 12, 24, 24]
+    assert hour.labels[-1] == "(unknown)"
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=30))

@@ -17,7 +17,7 @@ from pipeline.learning.models.forest import Forest
 from pipeline.learning.models.model import Model
 from pipeline.learning.models.summing import NORM
 from pipeline.learning.tasks.task import Task
-from tests.pipeline.learning.models.test_additive import TASKS, auc, learned, rows, spec_of, targets
+from tests.pipeline.learning.models.test_additive import TASKS, auc, learned, net_of, rows, spec_of, targets
 
 
 def forest(task: str = "binary", **changes: Any) -> tuple[Forest, FeatureSpec]:
@@ -74,6 +74,18 @@ def test_a_poisoned_sum_makes_no_record_stand_out(task: str) -> None:
         assert np.isfinite(spec.task.predictions(net.outputs(weights, features))).all()
 
 
+@given(st.integers(0, 10_000))
+def test_weights_that_somebody_made_up_raise_nothing(seed: int) -> None:
+    """Whoever evaluates names the weights: an error that depends on where a record lands would say that it did."""
+    draw = np.random.default_rng(seed)
+    for net, spec in (forest(trees=2), net_of(pairs=2)):
+        weights = (draw.choice([1, 1e3, 1e9, 1e30], net.parameters) * draw.normal(size=net.parameters)).astype(
+            np.float32
+        )
+        with np.errstate(all="ignore"):
+            assert net.outputs(weights, spec.matrix(rows(20, seed))).shape == (20, 1)
+
+
 def test_it_finds_what_columns_say_only_together() -> None:
     frame, held = rows(6000), rows(4000, seed=9)
     net, spec = forest(trees=30)
@@ -99,10 +111,10 @@ def test_drawn_splits_stand_noise_that_chosen_ones_do_not() -> None:
     found = {}
     for splits in ("best", "random"):
         net, spec = forest(trees=30, splits=splits)
-        noise = NORM * 0.6 * net.rounds**0.5  # of one epsilon, however many rounds there are
+        noise = NORM * 2.0 * net.rounds**0.5  # of one epsilon, however many rounds there are
         weights = learned(net, spec.task, [(spec.matrix(frame), targets(frame, "binary"))], noise)
         found[splits] = auc(net.outputs(weights, spec.matrix(held))[:, 0], targets(held, "binary"))
-    assert found["random"] > max(0.6, found["best"])
+    assert found["random"] > max(0.7, found["best"] + 0.05)
 
 
 @pytest.mark.parametrize("task", ["classes", "squared", "absolute", "poisson"])
