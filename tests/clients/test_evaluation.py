@@ -35,7 +35,7 @@ def made_counts(liar: Coordinator, execution: str) -> np.ndarray[tuple[int], np.
     liar.evaluate(execution, "east", names)
     state = ExecutionState(liar.home("east"), execution)
     holder = state.membership.holder(1)
-    stored = state.stored(f"evaluate-{liar.basis}", holder)
+    stored = state.stored(f"evaluate-1-{liar.basis}", holder)
     assert stored is not None
     return stored.astype(np.int64) - holder._layout.largest_integer
 
@@ -68,7 +68,7 @@ def test_a_request_that_comes_again_gets_the_same_counts_and_costs_nothing(liar:
     liar.evaluate("e1", "east", names)
     state = ExecutionState(liar.home("east"), "e1")
     holder = state.membership.holder(1)
-    again = state.stored(f"evaluate-{liar.basis}", holder)
+    again = state.stored(f"evaluate-1-{liar.basis}", holder)
     assert again is not None
     assert np.array_equal(again.astype(np.int64) - holder._layout.largest_integer, first)
     assert len([row for row in liar.home("east").ledger.rows() if row.kind == "reserve"]) == 1
