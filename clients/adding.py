@@ -47,8 +47,8 @@ def add(home: Home, request: TrainRequest, blobs: dict[str, bytes]) -> tuple[Tra
     # To six digits: the search for it may differ between machines in the last ones, and what follows may not.
     opening = Counts(model=request.model, spec=request.spec, seed=request.training.seed, noise=float(f"{noise:.6g}"))
     net = opening.net
-    sizes = (net.size(task, step) for step in range(net.rounds))
-    home.policy.permit_model(max(net.parameters, *sizes) if fixed is None else 0)
+    if fixed is None:
+        home.policy.permit_model(max(net.parameters, *(net.size(task, step) for step in range(net.rounds))))
     before = state.advance(
         current(state, net, blobs), request.sums, blobs, opening.applied(state), keep=fixed is not None
     )

@@ -27,7 +27,9 @@ LEVELS = 256
 
 def shares_noise(privacy: Privacy, lines: Iterable[Line], purpose: str) -> bool:
     """Whether the sums of `purpose` have noise that a cohort shares."""
-    return isinstance(privacy, ClientPrivacy) or any(line.shared for line in lines if line.purpose == purpose)
+    if privacy == "none" or isinstance(privacy, ClientPrivacy):
+        return privacy != "none"
+    return privacy.noise == "shared" and any(line.shared for line in lines if line.purpose == purpose)
 
 
 def noise_follows(privacy: Privacy, lines: Iterable[Line], purpose: str) -> str:

@@ -15,7 +15,7 @@ from pipeline.language.settings.privacy import ClientPrivacy, Privacy, RecordPri
 from pipeline.language.settings.training import TrainingConfig
 from pipeline.learning.models.model import Model
 from privacy.accounting import Release
-from privacy.budget import Line, affordable, beside, by_clients, together
+from privacy.budget import Line, affordable, beside, by_clients, check, together
 from privacy.errors import BudgetExhausted, PlanInvalid, ProtocolError
 from privacy.ledger import Ledger
 from privacy.plan import DPPlan
@@ -46,7 +46,8 @@ class Spending:
     shares: AskedShares | None = None
 
     def demand(self, line: Line | None) -> None:
-        """Raise ProtocolError unless what is asked is what the budget says of it."""
+        """Raise ProtocolError unless what is asked is what the budget says; PlanInvalid where that says two things."""
+        check(self.lines)
         if line is not None and line not in self.lines:
             raise ProtocolError(
                 f"what is asked for {line.purpose} is not what the budget of the run says",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from clients.preprocessing import find_features
 from pipeline.language.config import Config
 from pipeline.language.noise import LEVELS
 from pipeline.language.packing import pack, unpack
-from pipeline.language.protocol import TrainRequest
+from pipeline.language.protocol import AskedShares, EvaluateRequest, TrainRequest
 from pipeline.learning.models.model import Model
 from pipeline.learning.models.summing import NORM, Summing
 from pipeline.reporting.page.page import write_page
@@ -275,6 +276,28 @@ def test_a_line_that_would_make_shares_unequal_is_refused(tmp_path: Path, datase
     with pytest.raises(CohortTooSmall, match="beside a line that is not of sums"):
         federation.run()
     assert "train" not in federation.charges()
+
+
+def test_a_second_line_of_one_purpose_shares_nobody_s_noise(tmp_path: Path, dataset: Path) -> None:
+    """A run that says `own` beside a line that says shared: an owner was asked about the one, and noise would follow
+    the other."""
+    config = added(dataset, privacy={**SHARED, "noise": "own"})
+    federation = Federation(tmp_path, config)
+
+    def told(message: Message, context: Context) -> Message | None:
+        request, blobs = unpack(EvaluateRequest, message.content)
+        (line,) = [line for line in request.lines if line.purpose == "evaluation"]
+        lines = (*request.lines, replace(line, shared=True))
+        changed = request.model_copy(update={"lines": lines, "shares": AskedShares(cohort=4)})
+        again = Message(pack(changed, blobs), message.metadata.dst_node_id, message.metadata.message_type)
+        again.metadata.__dict__["_message_id"] = "m"
+        return federation.grid.app(again, context)
+
+    for name in federation.homes:
+        federation.grid.faults[(name, "evaluate")] = told
+    with pytest.raises(CohortTooSmall, match="two lines of the budget have one purpose"):
+        federation.run()
+    assert "evaluate" not in federation.charges()
 
 
 def test_an_owner_can_insist_on_noise_of_its_own(tmp_path: Path, dataset: Path) -> None:

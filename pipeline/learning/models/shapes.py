@@ -92,7 +92,7 @@ class Shapes(Summing):
         there = np.isfinite(targets)
         if not there.all():
             features, targets = features[there], targets[there]
-        both = what in ("cells", "both") or (what == "level" and bool(bins.found))
+        both = what in ("cells", "both") or (what == "level" and bool(bins.pairs(state)))
         places = bins.places(features, state if both else None)
         if what in ("counts", "cells"):
             kept = places if what == "counts" else places[:, len(bins.axes) :]

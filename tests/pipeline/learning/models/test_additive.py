@@ -321,6 +321,19 @@ def test_the_level_is_set_in_the_last_rounds_however_many_were_lost() -> None:
     assert found == ["both", "both", "level", "level"]
 
 
+def test_so_many_lost_rounds_that_no_pair_was_found_are_no_error() -> None:
+    """The level is asked of records whose pairs nobody knows yet."""
+    net, spec = net_of(rounds=12, pairs=2)
+    frame = rows(200)
+    features, wanted = spec.matrix(frame), targets(frame, "binary")
+    weights = net.initial()
+    for number in (1, 2, 3, 11, 12):
+        total = net.count(spec.task, weights, features, wanted, number)
+        assert len(total) == net.size(spec.task, net.steps(weights), number)
+        weights = net.advance(spec.task, weights, total, 1.0, number)
+    assert np.isfinite(net.outputs(weights, features)).all()
+
+
 def test_a_moment_that_nobody_knows_is_in_no_hour() -> None:
     _, spec = net_of()
     column = spec.columns["seen"]
