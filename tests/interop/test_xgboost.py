@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from tests.interop.support import call, environment
-from tests.pipeline.learning.models.test_additive import TASKS, learned, rows, targets
-from tests.pipeline.learning.models.test_trees import forest
+from tests.pipeline.learning.models.invented import TASKS, forest, learned, rows, targets
 
 pytestmark = pytest.mark.interop
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from pipeline.learning.models.model import Model
-from pipeline.learning.models.net import Net
 from pipeline.learning.shape import Shape
 
 if TYPE_CHECKING:
@@ -63,5 +63,4 @@ class Additive(Model):
                 raise ValueError(f"monotone: column {name} is no quantity")
 
     def module(self, shape: Shape, outputs: int) -> torch.nn.Module:
-        net: Net = self.net(shape, outputs, 0)
-        return net.module(net.initial())
+        return self.net(shape, outputs, 0).module(np.zeros(0, dtype=np.float32))

@@ -8,15 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 
-from pipeline.learning.models.net import Weights
 from privacy.noise import Floats, Integers
-
-NAMED = "shapes"
-"""The tensor of a version."""
 
 
 @dataclass
@@ -51,47 +46,6 @@ class Step:
     def means(self) -> Floats:
         """Of the moments."""
         return self.sums / self.rows
-
-
-@dataclass(frozen=True)
-class Known:
-    """How a `Step` lies in a vector."""
-
-    layout: dict[str, tuple[int, ...]]
-
-    @classmethod
-    def of(cls, outputs: int, cells: int, pairs: int) -> Self:
-        each = (outputs, cells)
-        return cls(
-            {
-                "seen": (1,),
-                "total": (1,),
-                "sums": (max(2, outputs),),
-                "start": (outputs,),
-                "doubt": (3,),
-                "pairs": (pairs, 2),
-                "counts": (cells,),
-                "curves": each,
-                "shapes": each,
-                "speed": each,
-                "mean": each,
-            }
-        )
-
-    @property
-    def size(self) -> int:
-        return sum(math.prod(shape) for shape in self.layout.values())
-
-    def read(self, weights: Weights) -> Step:
-        vector, at, parts = weights.astype(np.float64), 0, {}
-        for name, shape in self.layout.items():
-            parts[name] = vector[at : at + math.prod(shape)].reshape(shape)
-            at += math.prod(shape)
-        return Step(**parts)
-
-    def written(self, step: Step) -> Weights:
-        parts = [getattr(step, name).reshape(-1) for name in self.layout]
-        return np.concatenate(parts).astype(np.float32)
 
 
 def smoothed(sums: Floats, shape: Floats, steep: Floats, held: Floats, near: Floats) -> Floats:

@@ -11,8 +11,9 @@ import numpy as np
 from pipeline.learning.columns.axis import Axis
 from pipeline.learning.columns.column import Column
 from pipeline.learning.models.additive import Additive
-from pipeline.learning.models.binned import Known, Step, centred, grouped
+from pipeline.learning.models.binned import Step, centred, grouped
 from pipeline.learning.models.net import Weights
+from pipeline.learning.models.summing import Parts
 from pipeline.learning.shape import Shape
 from pipeline.learning.tasks.task import Task
 from privacy.noise import Floats, Integers
@@ -76,9 +77,27 @@ class Bins:
         return self.edges[-1]
 
     @cached_property
-    def known(self) -> Known:
-        """How the parameters lie."""
-        return Known.of(self.outputs, self.cells, self.found)
+    def parts(self) -> Parts:
+        """How a `Step` lies in a vector."""
+        each = (self.outputs, self.cells)
+        return Parts(
+            {
+                "seen": (1,),
+                "total": (1,),
+                "sums": (max(2, self.outputs),),
+                "start": (self.outputs,),
+                "doubt": (3,),
+                "pairs": (self.found, 2),
+                "counts": (self.cells,),
+                "curves": each,
+                "shapes": each,
+                "speed": each,
+                "mean": each,
+            }
+        )
+
+    def read(self, weights: Weights) -> Step:
+        return Step(**self.parts.read(weights))
 
     def places(self, features: Weights, state: Step | None) -> Integers:
         """The bin of every axis [rows, axes], and where a state is given the cell of every pair."""

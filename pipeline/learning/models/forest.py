@@ -6,25 +6,20 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from pipeline.learning.columns.axis import Axis
 from pipeline.learning.models.boosted import document
-from pipeline.learning.models.net import BOOSTED, WEIGHTS, Weights
+from pipeline.learning.models.net import BOOSTED, Weights
 from pipeline.learning.models.splits import Candidates, Sums, cuts
-from pipeline.learning.models.summing import NORM, Summing
+from pipeline.learning.models.summing import NORM, Parts, Summing
 from pipeline.learning.models.trees import Trees
 from pipeline.learning.shape import Shape
 from pipeline.learning.tasks.task import Task
 from privacy.noise import Floats, Integers
 
-if TYPE_CHECKING:
-    import torch
-
-NAMED = "trees"
-"""The tensor of a version."""
 LARGEST, BESIDE = 1.0, 0.25
 """What the residual of a record counts as at most, and its curvature beside it."""
 
@@ -34,15 +29,12 @@ class Grown:
     """What is known; the arrays are parts of one vector. Of each tree and output the nodes by level, and its leaves: a
     node without a question sends everybody left.
 
-    seen [1], total [1], sums, start [outputs], doubt [1]: as shapes have them. counts [bins]. feature, threshold
+    seen [1]: sums so far. start [outputs]: what a model says that knows no column. counts [bins]. feature, threshold
     [trees, outputs, nodes]. value [trees, outputs, leaves].
     """
 
     seen: Floats
-    total: Floats
-    sums: Floats
     start: Floats
-    doubt: Floats
     counts: Floats
     feature: Floats
     threshold: Floats
@@ -57,8 +49,6 @@ class Forest(Summing):
     shape: Shape
     said: int
     seed: int = 0
-
-    checked: ClassVar[bool] = True
 
     # -- what there is ------------------------------------------------------------------------------------------------
     @cached_property
@@ -80,45 +70,25 @@ class Forest(Summing):
         return sum(axis.bins for _, _, _, axis in self.axes)
 
     @cached_property
-    def layout(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of what a `Grown` holds."""
-        each = (self.model.trees, self.said)
-        return {
-            "seen": (1,),
-            "total": (1,),
-            "sums": (max(2, self.said),),
-            "start": (self.said,),
-            "doubt": (1,),
-            "counts": (self.bins,),
-            "feature": (*each, 2**self.model.depth - 1),
-            "threshold": (*each, 2**self.model.depth - 1),
-            "value": (*each, 2**self.model.depth),
-        }
-
-    @property
-    def parameters(self) -> int:
-        return sum(math.prod(shape) for shape in self.layout.values())
+    def parts(self) -> Parts:
+        each, nodes = (self.model.trees, self.said), 2**self.model.depth - 1
+        return Parts(
+            {
+                "seen": (1,),
+                "start": (self.said,),
+                "counts": (self.bins,),
+                "feature": (*each, nodes),
+                "threshold": (*each, nodes),
+                "value": (*each, nodes + 1),
+            }
+        )
 
     @property
     def rounds(self) -> int:
         return self.model.sums
 
-    def examples(self, rows: int) -> Weights:
-        return self.shape.examples(rows)
-
-    def initial(self) -> Weights:
-        return np.zeros(self.parameters, dtype=np.float32)
-
     def read(self, weights: Weights) -> Grown:
-        vector, at, parts = weights.astype(np.float64), 0, {}
-        for name, shape in self.layout.items():
-            size = math.prod(shape)
-            parts[name] = vector[at : at + size].reshape(shape)
-            at += size
-        return Grown(**parts)
-
-    def written(self, grown: Grown) -> Weights:
-        return np.concatenate([getattr(grown, name).reshape(-1) for name in self.layout]).astype(np.float32)
+        return Grown(**self.parts.read(weights))
 
     def place(self, step: int) -> tuple[int, int]:
         """The tree and the level that the sum after `step` others is for; drawn trees are asked for their leaves."""
@@ -215,15 +185,13 @@ class Forest(Summing):
                 grow(grown, sums[output], variance, tree, output, level)
         grown.seen[0] = step + 1
         self._draw(grown, step)
-        return self.written(grown)
+        return self.parts.written(grown)
 
     def _begin(self, task: Task, grown: Grown, found: Floats) -> None:
         grown.counts[:] = np.maximum(found[: self.bins], 0.0)
         rows = [float(np.cumsum(found[low : low + axis.bins])[-1]) for _, _, low, axis in self.axes]
         fewest = min(range(len(rows)), key=lambda number: self.axes[number][3].bins)
-        grown.total[0] = max(rows[fewest], 1.0)
-        grown.sums[: len(found) - self.bins] = found[self.bins :]
-        grown.start[:] = task.beginning(grown.sums / grown.total[0]).outputs
+        grown.start[:] = task.beginning(found[self.bins :] / max(rows[fewest], 1.0)).outputs
 
     def _draw(self, grown: Grown, tree: int) -> None:
         """The questions of the next tree, where they are drawn."""
@@ -270,17 +238,3 @@ class Forest(Summing):
         grown = self.read(weights)
         made = document(self.shape, task.meaning, grown.start.tolist(), grown.feature, grown.threshold, grown.value)
         return {BOOSTED: made}
-
-    def module(self, weights: Weights) -> torch.nn.Module:
-        raise NotImplementedError("trees are learned from sums, and answer by themselves")
-
-    def files(self, weights: Weights) -> Mapping[str, bytes]:
-        from safetensors.numpy import save
-
-        return {WEIGHTS: save({NAMED: weights.astype(np.float32)})}
-
-    def from_tensors(self, tensors: Mapping[str, Weights]) -> Weights:
-        """The reverse of `files`. Raises ValueError for anything else."""
-        if set(tensors) != {NAMED} or tensors[NAMED].shape != (self.parameters,):
-            raise ValueError(f"expected one vector {NAMED} of {self.parameters} numbers")
-        return tensors[NAMED].astype(np.float32)

@@ -15,27 +15,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from pipeline.learning.models.adding import each_of, levels_of, products_of, residuals_of
 from pipeline.learning.models.additive import Additive
-from pipeline.learning.models.binned import NAMED, Step
+from pipeline.learning.models.binned import Step
 from pipeline.learning.models.bins import SCREENED, Bins
 from pipeline.learning.models.boosting import counted, levelled, screened, stepped
 from pipeline.learning.models.effects import centred_table, effects_of, level_of
-from pipeline.learning.models.net import TOLD, WEIGHTS, Weights
+from pipeline.learning.models.net import TOLD, Weights
 from pipeline.learning.models.ordering import Stage, stage_of
 from pipeline.learning.models.shapes_graph import graph_of
-from pipeline.learning.models.summing import Summing
+from pipeline.learning.models.summing import Parts, Summing
 from pipeline.learning.shape import Shape
 from pipeline.learning.tasks.task import Task
 from privacy.noise import Floats, Integers
-
-if TYPE_CHECKING:
-    import torch
-
 
 OTHERS = "shapes.onnx"
 """The file of a version for others; the endpoint adds tables by itself, which is faster and can be explained."""
@@ -50,25 +46,17 @@ class Shapes(Summing):
     said: int
     seed: int = 0
 
-    checked: ClassVar[bool] = True
-
     @cached_property
     def bins(self) -> Bins:
         return Bins(self.model, self.shape, self.said)
 
     @property
-    def parameters(self) -> int:
-        return self.bins.known.size
+    def parts(self) -> Parts:
+        return self.bins.parts
 
     @property
     def rounds(self) -> int:
         return self.model.rounds
-
-    def examples(self, rows: int) -> Weights:
-        return self.shape.examples(rows)
-
-    def initial(self) -> Weights:
-        return np.zeros(self.parameters, dtype=np.float32)
 
     def stage(self, step: int, number: int | None = None) -> Stage:
         """What the sum after `step` others is for, in round `number`."""
@@ -88,7 +76,7 @@ class Shapes(Summing):
     def count(
         self, task: Task, weights: Weights, features: Weights, targets: Weights, number: int | None = None
     ) -> Integers:
-        bins, what, state = self.bins, self.stage(self.steps(weights), number).what, self.bins.known.read(weights)
+        bins, what, state = self.bins, self.stage(self.steps(weights), number).what, self.bins.read(weights)
         there = np.isfinite(targets)
         if not there.all():
             features, targets = features[there], targets[there]
@@ -109,7 +97,7 @@ class Shapes(Summing):
     def advance(
         self, task: Task, weights: Weights, total: Integers, noise: float, number: int | None = None
     ) -> Weights:
-        bins, step, state = self.bins, self.steps(weights), self.bins.known.read(weights)
+        bins, step, state = self.bins, self.steps(weights), self.bins.read(weights)
         stage = self.stage(step, number)
         if stage.what == "counts":
             counted(bins, task, state, total, noise, stage)
@@ -124,21 +112,21 @@ class Shapes(Summing):
         else:
             stepped(bins, task, state, total, noise, stage)
         state.seen[0] = step + 1
-        return bins.known.written(state)
+        return bins.parts.written(state)
 
     def outputs(self, weights: Weights, features: Weights) -> Weights:
-        state = self.bins.known.read(weights)
+        state = self.bins.read(weights)
         places = self.bins.places(features, state if self.bins.pairs(state) else None)
         return np.asarray(_added(state, state.mean, places).astype(np.float32))
 
     def told(self, task: Task, weights: Weights) -> Mapping[str, dict[str, Any]]:
-        state = self.bins.known.read(weights)
+        state = self.bins.read(weights)
         level = np.round(level_of(self.bins, state), 6).tolist()
         effects = [effect.document for effect in effects_of(self.bins, task, state)]
         return {TOLD: {"level": level, "effects": effects}}
 
     def contributions(self, weights: Weights, features: Weights) -> dict[str, Weights]:
-        bins, state = self.bins, self.bins.known.read(weights)
+        bins, state = self.bins, self.bins.read(weights)
         pairs = bins.pairs(state)
         places, table = bins.places(features, state if pairs else None), centred_table(bins, state)
         names = [name for name, _, _ in bins.axes]
@@ -149,20 +137,8 @@ class Shapes(Summing):
             made[name] = made[name] + own if name in made else own
         return made
 
-    def module(self, weights: Weights) -> torch.nn.Module:
-        raise NotImplementedError("an additive model is learned from sums, and answers by itself")
-
     def files(self, weights: Weights) -> Mapping[str, bytes]:
-        from safetensors.numpy import save
-
-        state = self.bins.known.read(weights)
-        return {WEIGHTS: save({NAMED: weights.astype(np.float32)}), OTHERS: graph_of(self.bins, state)}
-
-    def from_tensors(self, tensors: Mapping[str, Weights]) -> Weights:
-        """The reverse of `files`. Raises ValueError for anything else."""
-        if set(tensors) != {NAMED} or tensors[NAMED].shape != (self.parameters,):
-            raise ValueError(f"expected one vector {NAMED} of {self.parameters} numbers")
-        return tensors[NAMED].astype(np.float32)
+        return {**super().files(weights), OTHERS: graph_of(self.bins, self.bins.read(weights))}
 
 
 def _added(state: Step, table: Floats, places: Integers) -> Floats:

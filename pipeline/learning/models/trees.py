@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field, field_validator
 
 from pipeline.learning.models.model import Model
-from pipeline.learning.models.net import Net
 from pipeline.learning.shape import Shape
 
 if TYPE_CHECKING:
@@ -50,5 +50,4 @@ class Trees(Model):
                 raise ValueError(f"column {part.name} has no bins, and model trees is learned from counts in bins")
 
     def module(self, shape: Shape, outputs: int) -> torch.nn.Module:
-        net: Net = self.net(shape, outputs, 0)
-        return net.module(net.initial())
+        return self.net(shape, outputs, 0).module(np.zeros(0, dtype=np.float32))

@@ -1,4 +1,4 @@
-"""Models that are learned from sums: what a record adds, that only the sum decides, and what is found in it."""
+"""Additive models: what is found in sums, what noise does to it, and what is told of it."""
 
 from __future__ import annotations
 
@@ -7,144 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.numpy import load
-from sklearn.isotonic import isotonic_regression
-from sklearn.metrics import roc_auc_score
 
 from pipeline.learning.columns.column import Column
 from pipeline.learning.features import FeatureSpec
-from pipeline.learning.models.binned import grouped, risen, smoothed
 from pipeline.learning.models.graph import Graph
 from pipeline.learning.models.model import Model
-from pipeline.learning.models.net import Weights
-from pipeline.learning.models.ordering import stage_of
 from pipeline.learning.models.summing import NORM, Summing
 from pipeline.learning.tasks.task import Task
-
-COLUMNS: dict[str, Any] = {
-    "age": {"kind": "numeric", "low": 0, "high": 100},
-    "dose": {"kind": "numeric", "low": 0, "high": 1, "unknown": [-1]},
-    "unit": {"kind": "categorical", "categories": ["a", "b", "c", "d"]},
-    "smokes": {"kind": "boolean"},
-    "seen": {"kind": "time", "earliest": "2024-01-01", "latest": "2024-12-31", "zone": "UTC", "parts": ["hour"]},
-}
-TASKS: dict[str, dict[str, Any]] = {
-    "binary": {"kind": "binary", "column": "y", "positive": ["1"]},
-    "classes": {"kind": "classes", "column": "y", "classes": ["0", "1", "2"]},
-    "squared": {"kind": "regression", "column": "y", "low": 0, "high": 1},
-    "absolute": {"kind": "regression", "column": "y", "low": 0, "high": 1, "loss": "absolute"},
-    "poisson": {"kind": "regression", "column": "y", "low": 0, "high": 1, "loss": "poisson"},
-}
-
-
-def spec_of(task: str = "binary") -> FeatureSpec:
-    return FeatureSpec(columns={name: Column.of(tree) for name, tree in COLUMNS.items()}, task=Task.of(TASKS[task]))
-
-
-def rows(count: int, seed: int = 0) -> pd.DataFrame:
-    """An effect that is a bend, one that is a step, and one that two columns have only together."""
-    draw = np.random.default_rng(seed)
-    age, dose = draw.uniform(0, 100, count), draw.uniform(0, 1, count)
-    unit, smokes = draw.choice(list("abcd"), count), draw.choice(["True", "False"], count)
-    together = np.where((unit == "b") == (smokes == "True"), 1.2, -1.2)
-    logit = -1 + 3 * (age / 100 - 0.5) ** 2 * 4 + np.where(dose > 0.5, 1.0, -0.5) + together
-    moments = pd.Timestamp("2024-01-01") + pd.to_timedelta(draw.integers(0, 8000, count), unit="h")
-    return pd.DataFrame(
-        {
-            "age": age,
-            "dose": np.where(draw.random(count) < 0.1, -1, dose),
-            "unit": unit,
-            "smokes": smokes,
-            "seen": moments.astype(str),
-            "chance": 1 / (1 + np.exp(-logit)),
-            "drawn": draw.random(count),
-        }
-    )
-
-
-def targets(frame: pd.DataFrame, task: str) -> Weights:
-    if task == "binary":
-        return (frame.drawn < frame.chance).to_numpy(dtype=np.float32)
-    if task == "classes":
-        return np.floor(3 * (0.7 * frame.chance + 0.3 * frame.drawn)).to_numpy(dtype=np.float32)
-    return (0.8 * frame.chance + 0.2 * frame.drawn).to_numpy(dtype=np.float32)
-
-
-def net_of(task: str = "binary", **changes: Any) -> tuple[Summing, FeatureSpec]:
-    spec = spec_of(task)
-    model = Model.of({"kind": "additive", **changes})
-    model.fits(spec.shape)
-    net = model.net(spec.shape, spec.task.outputs, 0)
-    assert isinstance(net, Summing)
-    return net, spec
-
-
-def learned(
-    net: Summing, task: Task, parts: list[tuple[Weights, Weights]], noise: float = 0.0, seed: int = 1
-) -> Weights:
-    """After all rounds over the parts, with that much noise in each sum."""
-    draw, weights = np.random.default_rng(seed), net.initial()
-    for step in range(net.rounds):
-        total = sum(net.count(task, weights, *part) for part in parts)
-        assert len(total) == net.size(task, step)
-        total = total + np.rint(draw.normal(0, noise, len(total))).astype(np.int64)
-        weights = net.advance(task, weights, total, noise)
-    return weights
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_only_the_sum_decides_however_the_rows_are_divided(task: str) -> None:
-    net, spec = net_of(task, rounds=12, bins=8)
-    frame = rows(600)
-    features, wanted = spec.matrix(frame), targets(frame, task)
-    cut = [slice(0, 50), slice(50, 51), slice(51, 400), slice(400, 600), slice(600, 600)]
-    whole = learned(net, spec.task, [(features, wanted)])
-    assert np.array_equal(whole, learned(net, spec.task, [(features[part], wanted[part]) for part in cut]))
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_no_record_adds_more_than_the_norm_in_any_round(task: str) -> None:
-    net, spec = net_of(task, rounds=12, bins=8)
-    frame, draw = rows(300), np.random.default_rng(2)
-    features, wanted = spec.matrix(frame), targets(frame, task)
-    weights = net.initial()
-    for step in range(net.rounds):
-        for row in draw.choice(300, 25, replace=False):
-            one = net.count(spec.task, weights, features[row : row + 1], wanted[row : row + 1])
-            assert np.linalg.norm(one) <= NORM, net.stage(step)  # type: ignore[attr-defined]
-        total = net.count(spec.task, weights, features, wanted)
-        weights = net.advance(spec.task, weights, total * 50, 0.0)  # whatever the sums lead to
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_a_poisoned_sum_makes_no_record_stand_out(task: str) -> None:
-    """Whoever may add anything to a sum could make a bin infinite, and learn from an error that somebody is in it."""
-    net, spec = net_of(task, rounds=12, bins=8)
-    frame, draw = rows(200), np.random.default_rng(4)
-    features, wanted = spec.matrix(frame), targets(frame, task)
-    weights = net.initial()
-    with np.errstate(all="ignore"):
-        for step in range(net.rounds):
-            total = net.count(spec.task, weights, features, wanted)
-            if step > 1:
-                total = total + draw.choice([0, 0, 2**36, -(2**36)], len(total))
-            weights = net.advance(spec.task, weights, total, 1.0)
-            assert np.isfinite(weights).all()
-            one = net.count(spec.task, weights, features[:1], wanted[:1]) if step + 1 < net.rounds else total[:0]
-            assert np.linalg.norm(one) <= NORM
-        assert np.isfinite(spec.task.predictions(net.outputs(weights, features))).all()
-
-
-def test_a_record_without_an_outcome_adds_nothing() -> None:
-    net, spec = net_of(rounds=10)
-    features = spec.matrix(rows(5))
-    assert not net.count(spec.task, net.initial(), features, np.full(5, np.nan, dtype=np.float32)).any()
-
-
-def auc(scores: Weights, wanted: Weights) -> float:
-    return float(roc_auc_score(wanted, scores))
+from tests.pipeline.learning.models.invented import COLUMNS, TASKS, auc, learned, net_of, rows, targets
 
 
 def test_it_finds_bends_steps_and_pairs_that_a_linear_model_cannot() -> None:
@@ -299,28 +170,6 @@ def test_what_makes_no_model_is_refused_by_name(tree: dict[str, Any], said: str)
         net_of(**tree)
 
 
-def test_a_column_without_bins_is_refused() -> None:
-    columns = {"note": Column.of({"kind": "text"})}
-    with pytest.raises(ValueError, match="column note has no bins"):
-        Model.of({"kind": "additive"}).fits(FeatureSpec(columns=columns, task=Task.of(TASKS["binary"])).shape)
-
-
-@given(st.integers(8, 200), st.booleans(), st.booleans())
-def test_every_order_of_sums_comes_to_its_end(rounds: int, pairs: bool, declared: bool) -> None:
-    stages = [stage_of(step, step + 1, rounds, pairs=pairs, declared=declared and pairs) for step in range(rounds)]
-    for what in {stage.what for stage in stages}:
-        own = [stage for stage in stages if stage.what == what]
-        assert [stage.number for stage in own] == list(range(own[0].of)), "counted from zero to the end"
-    assert stages[-1].what == "level"
-    assert ("screen" in {stage.what for stage in stages}) == (pairs and not declared)
-
-
-def test_the_level_is_set_in_the_last_rounds_however_many_were_lost() -> None:
-    """Four of forty: the sums of the last two rounds are the 35th and the 36th."""
-    found = [stage_of(step, step + 5, 40, pairs=True, declared=False).what for step in (32, 33, 34, 35)]
-    assert found == ["both", "both", "level", "level"]
-
-
 def test_so_many_lost_rounds_that_no_pair_was_found_are_no_error() -> None:
     """The level is asked of records whose pairs nobody knows yet."""
     net, spec = net_of(rounds=12, pairs=2)
@@ -341,44 +190,3 @@ def test_a_moment_that_nobody_knows_is_in_no_hour() -> None:
     hour = column.axes(8)[1]
     assert hour.of(column.encoded(moments)).tolist() == [0, 12, 24, 24]
     assert hour.labels[-1] == "(unknown)"
-
-
-@given(st.lists(st.floats(-5, 5), min_size=1, max_size=30))
-def test_the_nearest_rising_shape(shape: list[float]) -> None:
-    weights = np.linspace(1, 7, len(shape))
-    own = risen(np.array(shape), weights)
-    assert own == pytest.approx(isotonic_regression(np.array(shape), sample_weight=weights), abs=1e-9)
-
-
-@given(st.integers(2, 40), st.integers(0, 5), st.integers(0, 1000))
-def test_the_smoothed_step_solves_its_system(ordered: int, more: int, seed: int) -> None:
-    draw, size = np.random.default_rng(seed), ordered + more
-    sums, shape, near = draw.normal(0, 9, size), draw.normal(0, 1, size), draw.uniform(0.1, 9, ordered)
-    steep, held = draw.uniform(0.1, 50, size), draw.uniform(0.1, 5, size)
-    penalty = np.zeros((size, size))
-    for at in range(ordered):
-        for other in (at - 1, at + 1):
-            if 0 <= other < ordered:
-                penalty[at, at] += near[at]
-                penalty[at, other] -= near[at]
-    wanted = np.linalg.solve(np.diag(steep + held) + penalty, sums - held * shape - penalty @ shape)
-    assert smoothed(sums, shape, steep, held, near) == pytest.approx(wanted, rel=1e-6, abs=1e-9)
-
-
-@given(st.lists(st.floats(0, 1000), min_size=1, max_size=60), st.integers(2, 12), st.booleans())
-def test_parts_of_an_axis(counts: list[float], parts: int, ordered: bool) -> None:
-    found = grouped(np.array(counts), parts, len(counts) - 1 if ordered else 0)
-    assert found.min() >= 0
-    assert found.max() < parts or len(counts) <= parts
-    if ordered and len(counts) > parts:
-        assert (np.diff(found) >= 0).all(), "neighbours stay neighbours"
-
-
-def test_the_same_on_every_machine_means_no_sum_of_a_library() -> None:
-    """What follows from a sum must not depend on how wide a processor's registers are."""
-    import inspect
-
-    from pipeline.learning.models import binned, boosting
-
-    text = inspect.getsource(boosting) + inspect.getsource(binned)
-    assert not [word for word in (".sum(", ".mean()", "np.dot", "np.sum", "np.linalg", " @ ") if word in text]

@@ -1,4 +1,4 @@
-"""Trees that are learned from sums: only the sum decides, no record adds more than it may, and others can load them."""
+"""Trees that are learned from sums: what is found, what noise does to it, and that others can load them."""
 
 from __future__ import annotations
 
@@ -10,80 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.learning.columns.column import Column
-from pipeline.learning.features import FeatureSpec
 from pipeline.learning.models.boosted import OBJECTIVES
-from pipeline.learning.models.forest import Forest
-from pipeline.learning.models.model import Model
 from pipeline.learning.models.summing import NORM
-from pipeline.learning.tasks.task import Task
-from tests.pipeline.learning.models.test_additive import TASKS, auc, learned, net_of, rows, spec_of, targets
-
-
-def forest(task: str = "binary", **changes: Any) -> tuple[Forest, FeatureSpec]:
-    spec = spec_of(task)
-    model = Model.of({"kind": "trees", "trees": 12, "depth": 3, "bins": 16, **changes})
-    model.fits(spec.shape)
-    net = model.net(spec.shape, spec.task.outputs, 7)
-    assert isinstance(net, Forest)
-    return net, spec
-
-
-@pytest.mark.parametrize("splits", ["best", "random"])
-@pytest.mark.parametrize("task", TASKS)
-def test_only_the_sum_decides_however_the_rows_are_divided(task: str, splits: str) -> None:
-    net, spec = forest(task, splits=splits, trees=4)
-    frame = rows(500)
-    features, wanted = spec.matrix(frame), targets(frame, task)
-    cut = [slice(0, 50), slice(50, 51), slice(51, 400), slice(400, 500), slice(500, 500)]
-    whole = learned(net, spec.task, [(features, wanted)])
-    assert np.array_equal(whole, learned(net, spec.task, [(features[part], wanted[part]) for part in cut]))
-
-
-@pytest.mark.parametrize("splits", ["best", "random"])
-@pytest.mark.parametrize("task", TASKS)
-def test_no_record_adds_more_than_the_norm_in_any_round(task: str, splits: str) -> None:
-    net, spec = forest(task, splits=splits, trees=3)
-    frame, draw = rows(200), np.random.default_rng(2)
-    features, wanted = spec.matrix(frame), targets(frame, task)
-    weights = net.initial()
-    for step in range(net.rounds):
-        for row in draw.choice(200, 20, replace=False):
-            one = net.count(spec.task, weights, features[row : row + 1], wanted[row : row + 1])
-            assert np.linalg.norm(one) <= NORM, step
-        total = net.count(spec.task, weights, features, wanted)
-        weights = net.advance(spec.task, weights, total * 50, 0.0)  # whatever the sums lead to
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_a_poisoned_sum_makes_no_record_stand_out(task: str) -> None:
-    """Whoever may add anything to a sum could make a bin infinite, and learn from an error that somebody is in it."""
-    net, spec = forest(task, trees=3)
-    frame, draw = rows(200), np.random.default_rng(4)
-    features, wanted = spec.matrix(frame), targets(frame, task)
-    weights = net.initial()
-    with np.errstate(all="ignore"):
-        for step in range(net.rounds):
-            total = net.count(spec.task, weights, features, wanted)
-            if step > 1:
-                total = total + draw.choice([0, 0, 2**36, -(2**36)], len(total))
-            weights = net.advance(spec.task, weights, total, 1.0)
-            assert np.isfinite(weights).all()
-            one = net.count(spec.task, weights, features[:1], wanted[:1]) if step + 1 < net.rounds else total[:0]
-            assert np.linalg.norm(one) <= NORM
-        assert np.isfinite(spec.task.predictions(net.outputs(weights, features))).all()
-
-
-@given(st.integers(0, 10_000))
-def test_weights_that_somebody_made_up_raise_nothing(seed: int) -> None:
-    """Whoever evaluates names the weights: an error that depends on where a record lands would say that it did."""
-    draw = np.random.default_rng(seed)
-    for net, spec in (forest(trees=2), net_of(pairs=2)):
-        weights = (draw.choice([1, 1e3, 1e9, 1e30], net.parameters) * draw.normal(size=net.parameters)).astype(
-            np.float32
-        )
-        with np.errstate(all="ignore"):
-            assert net.outputs(weights, spec.matrix(rows(20, seed))).shape == (20, 1)
+from tests.pipeline.learning.models.invented import TASKS, auc, forest, learned, rows, targets
 
 
 def test_it_finds_what_columns_say_only_together() -> None:
@@ -146,12 +75,6 @@ def test_one_class_and_one_value_come_to_an_end() -> None:
 def test_what_makes_no_model_is_refused_by_name(tree: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         forest(**tree)
-
-
-def test_a_column_without_bins_is_refused() -> None:
-    columns = {"note": Column.of({"kind": "text"})}
-    with pytest.raises(ValueError, match="column note has no bins"):
-        Model.of({"kind": "trees"}).fits(FeatureSpec(columns=columns, task=Task.of(TASKS["binary"])).shape)
 
 
 @given(st.integers(0, 2**31), st.integers(0, 50))
