@@ -34,6 +34,7 @@ from pipeline.language.configfile import load_config, parse
 from pipeline.language.lines import Lines
 from pipeline.language.noise import SumTerms
 from pipeline.language.spending import Spending
+from pipeline.learning.columns.numeric import Numeric
 from pipeline.learning.features import FeatureSpec
 from pipeline.learning.models.summing import NORM, Summing
 from pipeline.tuning.rehearsal import HELD_OUT, rehearse
@@ -141,11 +142,11 @@ def _additive(config: Config, training: Examples, held: Examples) -> float:
 def _ebm(python: str, config: Config, frame: pd.DataFrame, targets: Any, order: Any, at: int, epsilon: float) -> float:
     raw, types, bounds = {}, [], {}
     for number, (name, column) in enumerate(config.data.columns.items()):
-        numeric = column.kind == "numeric"
+        numeric = isinstance(column, Numeric)
         raw[name] = pd.to_numeric(frame[name], errors="coerce").fillna(0) if numeric else frame[name].astype(str)
         types.append("continuous" if numeric else "nominal")
-        if numeric:
-            bounds[number] = [column.low, column.high]  # type: ignore[attr-defined]
+        if isinstance(column, Numeric):
+            bounds[number] = [column.low, column.high]
     rows = pd.DataFrame(raw)
     with tempfile.TemporaryDirectory() as folder:
         places = {"held": rows.iloc[order[:at]], "training": rows.iloc[order[at:]]}

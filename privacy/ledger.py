@@ -80,7 +80,7 @@ class Ledger:
         self.path = path
         self.budget = budget
         self._head_path = path.with_suffix(".head")
-        self._read: tuple[bytes, Sequence[Row], Sequence[str]] = (b"", (), ())
+        self._read: tuple[bytes, Sequence[Row], Sequence[str]] = (b"", (), (GENESIS,))
         """What was verified, to the last byte: what is still there as it was is not parsed again."""
 
     def create(self) -> None:
@@ -243,8 +243,8 @@ class Ledger:
             self._mend_torn_line(file, content)
             content = content[: content.rfind(b"\n") + 1]
         before, rows, hashes = self._read
-        if not before or not content.startswith(before):
-            before, rows, hashes = b"", [], [GENESIS]
+        if not content.startswith(before):
+            before, rows, hashes = b"", (), (GENESIS,)
         rows, hashes = list(rows), list(hashes)
         for number, line in enumerate(content[len(before) :].splitlines(), start=len(rows) + 1):
             try:

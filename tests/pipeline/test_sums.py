@@ -16,11 +16,13 @@ from clients.execution import ExecutionState
 from clients.home import Home
 from clients.preprocessing import find_features
 from pipeline.language.config import Config
+from pipeline.language.packing import pack, unpack
+from pipeline.language.protocol import TrainRequest
 from pipeline.learning.models.summing import Summing
 from pipeline.reporting.page.page import write_page
 from pipeline.store.registry import Registry
 from privacy.accounting import epsilon_of
-from privacy.errors import ConfigError, StageFailed
+from privacy.errors import CohortTooSmall, ConfigError, StageFailed
 from server.serving.version import RowsRefused, ServedModel
 from tests.support import Federation, Killed, configured
 
@@ -71,7 +73,8 @@ def test_a_version_says_what_each_column_adds(tmp_path: Path, dataset: Path) -> 
     for answer, each in zip(said.answers, said.added, strict=True):
         logit = sum(float(np.sum(value)) for value in each.values())
         assert 1 / (1 + math.exp(-logit)) == pytest.approx(answer["probability"], abs=1e-5)
-    assert said.added[0]["age"] > 0 > said.added[1]["lab"], "older is worse, and so is more"  # type: ignore[operator]
+    old, little = float(np.sum(said.added[0]["age"])), float(np.sum(said.added[1]["lab"]))
+    assert old > 0 > little, "older is worse, and so is more"
     assert served.said(rows).added is None
 
     told = json.loads(version.read("shapes.json"))
@@ -208,6 +211,24 @@ def test_a_run_killed_in_the_middle_goes_on_and_charges_once(tmp_path: Path, dat
     outcome = federation.run()
     assert federation.charges("east")["train"] == 8
     assert sum(bool(clients) for clients in outcome.model.rounds.values()) >= 7
+
+
+def test_it_begins_with_nothing_or_the_client_refuses(tmp_path: Path, dataset: Path) -> None:
+    """Numbers of the coordinator's own would choose what is asked of each record."""
+    federation = Federation(tmp_path, added(dataset))
+
+    def begun(message: Message, context: Context) -> Message | None:
+        request, blobs = unpack(TrainRequest, message.content)
+        blobs = {**blobs, "initial": np.full(len(blobs["initial"]) // 4, 0.5, dtype="<f4").tobytes()}
+        again = Message(pack(request, blobs), message.metadata.dst_node_id, message.metadata.message_type)
+        again.metadata.__dict__["_message_id"] = "m"
+        return federation.grid.app(again, context)
+
+    for name in federation.homes:
+        federation.grid.faults[(name, "train")] = begun
+    with pytest.raises(CohortTooSmall, match="begins with nothing"):
+        federation.run()
+    assert "train" not in federation.charges()
 
 
 @pytest.mark.parametrize(
